@@ -1,0 +1,1 @@
+"""Renderbell rings when a render is done: it polls video providers, keeps the videos and calls the webhooks."""
