@@ -1,0 +1,242 @@
+"""The description of a `generic` provider: what to send, and JMESPath expressions that read the answer.
+
+Everything is checked when a connection is saved, so that a poll meets no syntax error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+import jmespath  # type: ignore[import-untyped]
+from jmespath.exceptions import JMESPathError  # type: ignore[import-untyped]
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    JsonValue,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+
+__all__ = ["AuthSpec", "Expression", "GenericSpec", "RequestSpec", "StateName", "StateWord", "check_header", "word_of"]
+
+TASK_ID = "{task_id}"
+API_KEY = "{api_key}"
+MAX_EXPRESSION = 2_000
+
+# What the HTTP client sets itself; a second value would change how the message is framed.
+FRAMING_HEADERS = frozenset({"connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"})
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?")
+_PATH = re.compile(r"/[\x21\x24-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]*")  # what a path and a query may hold
+
+StateName = Literal["queued", "processing", "succeeded", "failed", "cancelled"]
+StateWord = str | int | bool
+
+
+class Expression:
+    """A compiled JMESPath expression."""
+
+    __slots__ = ("_compiled", "source")
+
+    def __init__(self, source: str) -> None:
+        if len(source) > MAX_EXPRESSION:
+            raise ValueError(f"must be at most {MAX_EXPRESSION} characters")
+        try:
+            self._compiled = jmespath.compile(source)
+        except (JMESPathError, RecursionError, ValueError) as error:
+            raise ValueError(f"is no JMESPath expression: {error}") from None
+        self.source = source
+
+    def search(self, document: object) -> object:
+        """What the expression yields; None where it fails on this document."""
+        try:
+            found: object = self._compiled.search(document)
+        except Exception:  # JMESPath's functions raise whatever Python raises on odd values
+            return None
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expression) and other.source == self.source
+
+    def __hash__(self) -> int:
+        return hash(self.source)
+
+    def __repr__(self) -> str:
+        return f"Expression({self.source!r})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from_text = core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
+        return core_schema.json_or_python_schema(
+            json_schema=from_text,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_text]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda expression: expression.source, return_schema=core_schema.str_schema()
+            ),
+        )
+
+
+def word_of(value: object) -> str | None:
+    """A state as the word that `states` maps: text as it is, numbers and booleans as JSON writes them, else None."""
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int | float):
+        try:
+            return str(value)
+        except ValueError:  # more digits than Python converts
+            return None
+    return None
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class RequestSpec(_Strict):
+    """The status request; `{task_id}` in the path (percent-encoded), in header values and in the body's strings."""
+
+    method: Literal["GET", "POST", "PUT"] = "GET"
+    path: Annotated[str, Field(max_length=2_000)]
+    headers: Mapping[str, str] = Field(default_factory=dict)
+    body: JsonValue = Field(default=None, alias="json")
+
+    @field_validator("path")
+    @classmethod
+    def _plain_path(cls, value: str) -> str:
+        if not _PATH.fullmatch(value.replace(TASK_ID, "x")):
+            raise ValueError(
+                "must start with / and hold only a path and a query, with {task_id} as its only placeholder"
+            )
+        if {".", ".."} & set(value.partition("?")[0].split("/")):
+            raise ValueError("must have no dot segments")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _plain_headers(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for name, text in value.items():
+            check_header(name, text)
+        if len({name.lower() for name in value}) < len(value):
+            raise ValueError("must name each header once")
+        return value
+
+    @model_validator(mode="after")
+    def _names_the_task(self) -> Self:
+        if not (TASK_ID in self.path or any(TASK_ID in text for text in self.headers.values()) or _mentions(self.body)):
+            raise ValueError("must use {task_id} in the path, a header or the body")
+        return self
+
+
+class AuthSpec(_Strict):
+    """How the connection's `api_key` is sent; nothing is sent without a key."""
+
+    header: str = "Authorization"
+    format: str = "Bearer {api_key}"
+
+    @model_validator(mode="after")
+    def _plain_header(self) -> Self:
+        check_header(self.header, self.format)
+        if API_KEY not in self.format:
+            raise ValueError("format must contain {api_key}")
+        return self
+
+
+class GenericSpec(_Strict):
+    """A provider in words: its status request, its states and where everything stands in its answers.
+
+    `progress_scale` is the value that means 100 %; `ok` false, and `not_found`, `auth_error` and `rejected` true, are
+    verdicts on the answer; the rest is what an observation holds.
+    """
+
+    request: RequestSpec
+    auth: AuthSpec = Field(default_factory=AuthSpec)
+    state: Expression
+    states: Mapping[StateName, tuple[StateWord, ...]]
+    videos: Expression
+    progress: Expression | None = None
+    progress_scale: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 100.0
+    error: Expression | None = None
+    images: Expression | None = None
+    not_found: Expression | None = None
+    auth_error: Expression | None = None
+    rejected: Expression | None = None
+    ok: Expression | None = None
+    model: Expression | None = None
+    duration_s: Expression | None = None
+    created_at: Expression | None = None
+    started_at: Expression | None = None
+    finished_at: Expression | None = None
+    expires_at: Expression | None = None
+    poll_interval_s: Annotated[float, Field(ge=1, le=3600)] | None = None
+
+    _names: dict[str, StateName] = PrivateAttr(default_factory=dict)
+    _times: tuple[tuple[str, Expression], ...] = PrivateAttr(default=())
+
+    @field_validator("states")
+    @classmethod
+    def _one_meaning_a_word(
+        cls, value: Mapping[StateName, tuple[StateWord, ...]]
+    ) -> Mapping[StateName, tuple[StateWord, ...]]:
+        words = [word_of(word) for listed in value.values() for word in listed]
+        if None in words:
+            raise ValueError("must hold no empty word")
+        if len(set(words)) < len(words):
+            raise ValueError("must list each word once")
+        if not value.get("succeeded"):
+            raise ValueError("must say which words mean succeeded")
+        return value
+
+    @model_validator(mode="after")
+    def _one_auth_header(self) -> Self:
+        if self.auth.header.lower() in {name.lower() for name in self.request.headers}:
+            raise ValueError("request.headers must not hold the header that auth sends")
+        return self
+
+    def model_post_init(self, context: object, /) -> None:
+        """Keeps what every poll looks up."""
+        self._names.update((str(word_of(word)), name) for name, words in self.states.items() for word in words)
+        times = {
+            "created_at": self.created_at,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "expires_at": self.expires_at,
+        }
+        self._times = tuple((name, expression) for name, expression in times.items() if expression is not None)
+
+    def state_named(self, word: str) -> StateName | None:
+        """The state that a provider's word means, or None for a word that no state lists."""
+        return self._names.get(word)
+
+    @property
+    def times(self) -> tuple[tuple[str, Expression], ...]:
+        """The times that the spec reads, by the names that an observation gives them."""
+        return self._times
+
+
+def check_header(name: str, value: str) -> None:
+    """Raises `ValueError` for a header that cannot be sent safely: control characters would start another one."""
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError("a header's name must be a token")
+    if name.lower() in FRAMING_HEADERS:
+        raise ValueError(f"the header {name} is set by the HTTP client")
+    if len(value) > 8_000 or not _HEADER_VALUE.fullmatch(value):
+        raise ValueError(f"the value of the header {name} must be printable ASCII without spaces around it")
+
+
+def _mentions(template: JsonValue) -> bool:
+    if isinstance(template, str):
+        return TASK_ID in template
+    if isinstance(template, dict):
+        return any(map(_mentions, template.values()))
+    return isinstance(template, list) and any(map(_mentions, template))
