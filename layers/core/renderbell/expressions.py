@@ -1,0 +1,96 @@
+"""DynamoDB's wire form and its update expressions, as they are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+
+Key = dict[str, str]
+
+_serialize = TypeSerializer().serialize
+_deserialize = TypeDeserializer().deserialize
+
+
+def to_wire(item: Mapping[str, object]) -> dict[str, Any]:
+    """An item as the client sends it."""
+    return {name: _serialize(value) for name, value in item.items()}
+
+
+def from_wire(item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item as the client answered it."""
+    return {name: _deserialize(value) for name, value in item.items()}
+
+
+class Change:
+    """An update expression and its conditions, as they grow; every method but `update` names one attribute."""
+
+    def __init__(self) -> None:
+        self._sets: list[str] = []
+        self._removes: list[str] = []
+        self._names: dict[str, str] = {}
+        self._values: dict[str, object] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is changed."""
+        return not self._sets and not self._removes
+
+    def set(self, name: str, value: object) -> None:
+        """Sets an attribute."""
+        self._sets.append(f"{self._name(name)} = {self._value(value)}")
+
+    def set_once(self, name: str, value: object) -> None:
+        """Sets an attribute that is not there yet."""
+        path = self._name(name)
+        self._sets.append(f"{path} = if_not_exists({path}, {self._value(value)})")
+
+    def append(self, name: str, values: list[Any]) -> None:
+        """Appends to a list, which may not be there yet."""
+        path = self._name(name)
+        self._sets.append(f"{path} = list_append(if_not_exists({path}, {self._value([])}), {self._value(values)})")
+
+    def remove(self, *names: str) -> None:
+        """Removes attributes."""
+        self._removes += [self._name(name) for name in names]
+
+    def equals(self, name: str, value: object) -> str:
+        """The condition that an attribute has a value."""
+        return f"{self._name(name)} = {self._value(value)}"
+
+    def absent(self, name: str) -> str:
+        """The condition that an attribute is not there."""
+        return f"attribute_not_exists({self._name(name)})"
+
+    def absent_or(self, name: str, value: object) -> str:
+        """The condition that an attribute is not there or has a value."""
+        return f"({self.absent(name)} OR {self.equals(name, value)})"
+
+    def update(self, table: str, key: Key, conditions: Sequence[str]) -> dict[str, Any]:
+        """The arguments of `UpdateItem`."""
+        parts = []
+        if self._sets:
+            parts.append("SET " + ", ".join(self._sets))
+        if self._removes:
+            parts.append("REMOVE " + ", ".join(self._removes))
+        update: dict[str, Any] = {
+            "TableName": table,
+            "Key": to_wire(key),
+            "UpdateExpression": " ".join(parts),
+            "ExpressionAttributeNames": self._names,
+        }
+        if self._values:
+            update["ExpressionAttributeValues"] = to_wire(self._values)
+        if conditions:
+            update["ConditionExpression"] = " AND ".join(conditions)
+        return update
+
+    def _name(self, name: str) -> str:
+        self._names[f"#{name}"] = name
+        return f"#{name}"
+
+    def _value(self, value: object) -> str:
+        place = f":v{len(self._values)}"
+        self._values[place] = value
+        return place

@@ -1,0 +1,697 @@
+"""DynamoDB: the only file that knows keys and expressions.
+
+    item                pk                                  sk                              in index `due`
+    task                TASK#<id>                           TASK                            until terminal and clean
+    request             TASK#<id>                           REQUEST                         no
+    delivery            TASK#<id>                           DELIVERY#<event>#<endpoint>     while pending
+    attempt             TASK#<id>                           ATTEMPT#<time>#<endpoint>       no
+    ongoing marker      ONGOING#<connection>#<SHA-256>      <owner>                         no
+    endpoint's health   OWNER#<owner>                       ENDPOINT#<endpoint>             no
+    key, by id          OWNER#<owner>                       KEY#<id>                        no
+    key, by hash        KEY#<SHA-256>                       KEY                             no
+    connection's health CONNECTION#<name>                   HEALTH                          no
+    lease               LEASE#<worker>                      LEASE                           no
+
+Two writers meet like this; whoever comes second learns the winner's item from the failed condition:
+
+    poller A   read v3 ─────────────── write if version = 3 ✔ (v4)
+    API    B        read v3 ─── write if version = 3 ✘  -> VersionConflictError(current = v4)
+
+A claim carries a random token, and every write of its holder is conditional on it. `version` rises with every write
+that the index shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from renderbell import items
+from renderbell.delivery import Attempt, Delivery, DeliveryState
+from renderbell.errors import ClaimLostError, ConflictError, RenderbellError, VersionConflictError
+from renderbell.expressions import Change, Key, from_wire, to_wire
+from renderbell.items import time_text
+from renderbell.task import PollError, Request, Status, StoredFile, Task, Upload
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+# What the index `due` shows of an item, besides the keys; the template's projection must list the same.
+DUE_PROJECTION = frozenset(
+    {
+        "owner",
+        "connection",
+        "provider",
+        "provider_task_id",
+        "created_at",
+        "expires_at",
+        "status",
+        "version",
+        "step",
+        "tells_processing",
+        "progress",
+        "progress_at",
+        "streak",
+        "last_poll_error",
+        "frames",
+        "event",
+        "endpoint_id",
+    }
+)
+
+
+CONFLICT_RETRIES = 4
+FAILING_KEPT_S = 30 * 86_400
+
+
+class AlreadyOngoingError(RenderbellError):
+    """The owner already watches this provider task; `task_id` is the running one."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"already registered as {task_id}")
+        self.task_id = task_id
+
+
+@dataclass(frozen=True, slots=True)
+class DueDelivery:
+    """What the index shows of a pending delivery."""
+
+    key: tuple[str, str]
+    owner: str
+    endpoint_id: str
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Which polling moments have been asked: all before `until`, but for a connection in `lagging` only those before
+    its own time. None: nothing is known. `paced` says when a connection's rate allows the next poll."""
+
+    until: datetime | None = None
+    lagging: Mapping[str, datetime] = field(default_factory=dict)
+    paced: Mapping[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who polls a worker's slots: `holder` may until `until`; `relief` asks it to hand over."""
+
+    worker: int
+    holder: str
+    until: datetime
+    relief: bool
+    served: Served
+    workers: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionHealth:
+    """A connection's faults in a row, and its back-off: how many steps it has grown (0: it has not begun), and when
+    the next probe may ask."""
+
+    steps: int
+    retry_at: datetime
+    kind: str
+    since: datetime
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A task whose files are being copied or cleaned up, with what the tries before have left."""
+
+    task: Task
+    tries: int
+    token: str | None
+    upload: Upload | None
+    stored: tuple[StoredFile, ...]
+    interrupted: bool = False  # a claim has run out: its holder may have left more than it noted
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key without the key itself: who it is, and what it may do (`read`, `write` or `admin`)."""
+
+    key_id: str
+    key_hash: str
+    owner: str
+    scope: str
+    name: str
+    created_at: datetime
+
+
+def task_key(task_id: str) -> Key:
+    """The key of a task's item."""
+    return {"pk": f"TASK#{task_id}", "sk": "TASK"}
+
+
+def task_id_of(pk: str) -> str:
+    """The id of the task whose partition this is; raises `ValueError` if it is none."""
+    if not pk.startswith("TASK#"):
+        raise ValueError("not a task's partition")
+    return pk.removeprefix("TASK#")
+
+
+def delivery_key(delivery: Delivery) -> Key:
+    """The key of a delivery's item."""
+    return {"pk": f"TASK#{delivery.task_id}", "sk": f"DELIVERY#{delivery.event}#{delivery.endpoint_id}"}
+
+
+def _pause() -> None:
+    """As long as another's transaction takes, and not the same for two who met."""
+    time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - no secret depends on it
+
+
+class Store:
+    """The one table, in the domain's words."""
+
+    def __init__(self, client: DynamoDBClient, table: str, pause: Callable[[], None] = _pause) -> None:
+        self._client = client
+        self._table = table
+        self._pause = pause
+
+    # -- tasks ------------------------------------------------------------------------------------------------------
+
+    def register(self, task: Task, request: Request) -> None:
+        """Writes a new task, its request and its ongoing marker; raises `AlreadyOngoingError` if it is watched."""
+        created = time_text(request.created_at)
+        record = items.task_attributes(task) | {
+            "history": items.history_attributes(task.history),
+            "ttl": request.ttl,
+        }
+        asked = items.request_attributes(request) | {
+            "list_pk": f"OWNER#{request.owner}#{task.slot}",
+            "list_sk": f"{created}#{task.task_id}",
+        }
+        marker = self._marker_key(task) | {"task_id": task.task_id, "ttl": request.ttl}
+        fresh = {"ConditionExpression": "attribute_not_exists(pk)"}
+        try:
+            self._transact(
+                self._put(marker, **fresh, ReturnValuesOnConditionCheckFailure="ALL_OLD"),
+                self._put(task_key(task.task_id) | record, **fresh),
+                self._put({"pk": f"TASK#{task.task_id}", "sk": "REQUEST"} | asked, **fresh),
+            )
+        except _CancelledError as error:
+            winner = error.items[0]
+            if winner is None:
+                raise ConflictError("another registration of this render is under way", code="try_again") from error
+            raise AlreadyOngoingError(winner["task_id"]) from None
+
+    def task(self, task_id: str) -> Task | None:
+        """The whole task, read consistently."""
+        item = self._get(task_key(task_id))
+        return None if item is None else items.task_from(task_id, item)
+
+    def request(self, task_id: str) -> Request | None:
+        """What was asked when the task was registered."""
+        item = self._get({"pk": f"TASK#{task_id}", "sk": "REQUEST"})
+        return None if item is None else items.request_from(task_id, item)
+
+    def save(self, before: Task, after: Task, deliveries: Sequence[Delivery] = (), *, token: str | None = None) -> Task:
+        """Writes what changed between two states of a task, if its version (and its holder's token) still stands.
+
+        One write where only the task changes. A transaction where the provider is done, which also removes the
+        ongoing marker, and where deliveries are made. Raises `VersionConflictError`, which carries the winner.
+        """
+        saved = replace(after, version=before.version + 1)
+        update = self._task_update(before, saved, token)
+        done = _is_with_provider(before.status) and not _is_with_provider(after.status)
+        if not done and not deliveries:
+            try:
+                self._unless_busy(self._client.update_item, update)
+            except self._client.exceptions.ConditionalCheckFailedException as error:
+                item: Any = error.response.get("Item")
+                raise self._conflict(before.task_id, from_wire(item) if item else None) from None
+            return saved
+        writes: list[dict[str, Any]] = [{"Update": update}]
+        if done:
+            writes.append(
+                {
+                    "Delete": {
+                        "TableName": self._table,
+                        "Key": to_wire(self._marker_key(before)),
+                        "ConditionExpression": "attribute_not_exists(pk) OR task_id = :task_id",
+                        "ExpressionAttributeValues": to_wire({":task_id": before.task_id}),
+                    }
+                }
+            )
+        writes += [self._put(delivery_key(one) | items.delivery_attributes(one)) for one in deliveries]
+        try:
+            self._transact(*writes)
+        except _CancelledError as error:
+            if error.failed[0]:
+                raise self._conflict(before.task_id, error.items[0]) from None
+            if "TransactionConflict" in error.codes:
+                raise VersionConflictError(before.task_id, self.task(before.task_id)) from error
+            raise
+        return saved
+
+    def _task_update(self, before: Task, after: Task, token: str | None) -> dict[str, Any]:
+        old, new = items.task_attributes(before), items.task_attributes(after)
+        change = Change()
+        for name in sorted(old.keys() | new.keys()):
+            if name not in new:
+                change.remove(name)
+            elif old.get(name) != new[name]:
+                change.set(name, new[name])
+        lines = after.history[len(before.history) :]
+        if lines:
+            change.append("history", items.history_attributes(lines))
+        if after.step is not before.step:
+            change.remove("token", "tries", "upload", "stored")
+        conditions = [change.equals("version", before.version)]
+        if token is not None:
+            conditions.append(change.equals("token", token))
+        return change.update(self._table, task_key(before.task_id), conditions) | {
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD"
+        }
+
+    def _conflict(self, task_id: str, item: Mapping[str, Any] | None) -> VersionConflictError:
+        return VersionConflictError(task_id, items.task_from(task_id, item) if item else None)
+
+    @staticmethod
+    def _marker_key(task: Task) -> Key:
+        digest = hashlib.sha256(task.provider_task_id.encode()).hexdigest()
+        return {"pk": f"ONGOING#{task.connection}#{digest}", "sk": task.owner}
+
+    # -- what is due ------------------------------------------------------------------------------------------------
+
+    def due(self, slot: int, until: datetime, after: datetime | None = None) -> Iterator[Task | DueDelivery]:
+        """What a slot shows as due until a time (and, if given, only after another), soonest first.
+
+        Reads the index alone: eventually consistent, and only what polling needs.
+        """
+        values: dict[str, object] = {":slot": slot, ":until": time_text(until)}
+        condition = "slot = :slot AND due_at <= :until"
+        if after is not None:
+            condition = "slot = :slot AND due_at BETWEEN :after AND :until"
+            values[":after"] = time_text(after)
+        for item in self._query(
+            IndexName="due", KeyConditionExpression=condition, ExpressionAttributeValues=to_wire(values)
+        ):
+            if item["sk"] == "TASK":
+                yield items.task_from(task_id_of(item["pk"]), item)
+            else:
+                yield DueDelivery(
+                    (item["pk"], item["sk"]), item["owner"], item["endpoint_id"], items.parse_time(item["due_at"])
+                )
+
+    # -- leases -----------------------------------------------------------------------------------------------------
+
+    def lease(self, worker: int) -> Lease | None:
+        """A worker's lease, read consistently; its `until` may have passed."""
+        item = self._get({"pk": f"LEASE#{worker}", "sk": "LEASE"})
+        return None if item is None else _lease_from(worker, item)
+
+    def take_lease(self, lease: Lease, *, seen: Lease | None) -> bool:
+        """Takes a worker's lease if it still is as it was seen (None: absent); clears `relief`."""
+        change = Change()
+        self._set_lease(change, lease)
+        change.remove("relief")
+        if seen is None:
+            conditions = ["attribute_not_exists(pk)"]
+        else:
+            conditions = [change.equals("holder", seen.holder), change.equals("until", time_text(seen.until))]
+        key = {"pk": f"LEASE#{lease.worker}", "sk": "LEASE"}
+        return self._applies(change.update(self._table, key, conditions), mine=("holder", lease.holder))
+
+    def keep_lease(self, lease: Lease) -> bool:
+        """Renews or releases a lease that `lease.holder` holds, by its new `until`; False if it holds it no more."""
+        change = Change()
+        self._set_lease(change, lease)
+        conditions = [change.equals("holder", lease.holder)]
+        return self._applies(change.update(self._table, {"pk": f"LEASE#{lease.worker}", "sk": "LEASE"}, conditions))
+
+    def ask_relief(self, seen: Lease) -> bool:
+        """Asks the holder to hand over; False if another holds the lease by now."""
+        change = Change()
+        change.set("relief", True)
+        conditions = [change.equals("holder", seen.holder)]
+        return self._applies(change.update(self._table, {"pk": f"LEASE#{seen.worker}", "sk": "LEASE"}, conditions))
+
+    @staticmethod
+    def _set_lease(change: Change, lease: Lease) -> None:
+        change.set("holder", lease.holder)
+        change.set("until", time_text(lease.until))
+        change.set("workers", lease.workers)
+        change.set("slots", lease.slots)
+        change.set("lagging", {name: time_text(at) for name, at in lease.served.lagging.items()})
+        change.set("paced", {name: time_text(at) for name, at in lease.served.paced.items()})
+        if lease.served.until is None:
+            change.remove("served_until")
+        else:
+            change.set("served_until", time_text(lease.served.until))
+
+    # -- connections' and endpoints' health ---------------------------------------------------------------------------
+
+    def connection_health(self, name: str) -> ConnectionHealth | None:
+        """A connection's back-off, if one runs."""
+        item = self._get({"pk": f"CONNECTION#{name}", "sk": "HEALTH"}, consistent=False)
+        if item is None or "retry_at" not in item:
+            return None
+        return ConnectionHealth(
+            int(item["steps"]),
+            items.parse_time(item["retry_at"]),
+            item["kind"],
+            items.parse_time(item["since"]),
+            int(item.get("failures", 0)),
+        )
+
+    def put_connection_health(self, name: str, health: ConnectionHealth | None) -> None:
+        """Writes a connection's back-off; None: it answers again."""
+        key = {"pk": f"CONNECTION#{name}", "sk": "HEALTH"}
+        if health is None:
+            self._client.delete_item(TableName=self._table, Key=to_wire(key))
+            return
+        item = key | {
+            "steps": health.steps,
+            "retry_at": time_text(health.retry_at),
+            "kind": health.kind,
+            "since": time_text(health.since),
+            "failures": health.failures,
+        }
+        self._client.put_item(TableName=self._table, Item=to_wire(item))
+
+    def failing_since(self, owner: str, endpoint_id: str) -> datetime | None:
+        """Since when an endpoint's last attempts have failed; None if the last one did not."""
+        item = self._get({"pk": f"OWNER#{owner}", "sk": f"ENDPOINT#{endpoint_id}"})
+        if item is None or "failing" not in item:
+            return None
+        return items.parse_time(item["failing"])
+
+    def set_failing(self, owner: str, endpoint_id: str, since: datetime | None) -> None:
+        """Notes that an endpoint's last attempt failed (the first such time stays), or that it did not.
+
+        The note on an URL given inline is forgotten a month later: nobody may ever use the URL again.
+        """
+        change = Change()
+        if since is None:
+            change.remove("failing")
+        else:
+            change.set_once("failing", time_text(since))
+            change.set("ttl", int(since.timestamp()) + FAILING_KEPT_S)
+        key = {"pk": f"OWNER#{owner}", "sk": f"ENDPOINT#{endpoint_id}"}
+        self._client.update_item(**change.update(self._table, key, []))
+
+    # -- copying and cleaning ---------------------------------------------------------------------------------------
+
+    def work(self, task_id: str) -> Work | None:
+        """A task with the state of its copy, read consistently."""
+        item = self._get(task_key(task_id))
+        if item is None:
+            return None
+        upload = item.get("upload")
+        return Work(
+            task=items.task_from(task_id, item),
+            tries=int(item.get("tries", 0)),
+            token=item.get("token"),
+            upload=upload
+            and Upload(
+                **{
+                    "validator": None,
+                    **upload,
+                    "n": int(upload["n"]),
+                    "part_size": int(upload["part_size"]),
+                    "size_bytes": int(upload["size_bytes"]) if "size_bytes" in upload else None,
+                }
+            ),
+            stored=tuple(items.file_from(file) for file in item.get("stored", ())),
+            interrupted=bool(item.get("interrupted")),
+        )
+
+    def claim_work(self, seen: Work, token: str, until: datetime | None) -> Work | None:
+        """Claims a task's step as it was seen, counting the try; None if it changed meanwhile.
+
+        `until` is the claim's end; None leaves `due_at` as it stands, which costs no write of the index.
+        """
+        task = seen.task
+        change = Change()
+        change.set("token", token)
+        change.set("tries", seen.tries + 1)
+        conditions = self._as_seen(change, seen)
+        interrupted = seen.interrupted or seen.token is not None
+        if interrupted and not seen.interrupted:
+            change.set("interrupted", True)
+        if until is not None:
+            task = replace(task, due_at=until, version=task.version + 1)
+            change.set("due_at", time_text(until))
+            change.set("version", task.version)
+        update = change.update(self._table, task_key(task.task_id), conditions)
+        if not self._applies(update, mine=("token", token)):
+            return None
+        return replace(seen, task=task, token=token, tries=seen.tries + 1, interrupted=interrupted)
+
+    def postpone_work(
+        self, seen: Work, due_at: datetime, *, interrupted: bool = False, problem: PollError | None = None
+    ) -> Work:
+        """Gives up a claim until a later time; `interrupted` means that it was another's and had run out."""
+        task = replace(
+            seen.task,
+            due_at=due_at,
+            version=seen.task.version + 1,
+            last_poll_error=problem or seen.task.last_poll_error,
+        )
+        change = Change()
+        conditions = self._as_seen(change, seen)
+        change.set("due_at", time_text(due_at))
+        change.set("version", task.version)
+        change.remove("token")
+        if problem is not None:
+            change.set("last_poll_error", items.task_attributes(task)["last_poll_error"])
+        if interrupted and not seen.interrupted:
+            change.set("interrupted", True)
+        self._held(change.update(self._table, task_key(task.task_id), conditions), task.task_id)
+        return replace(seen, task=task, token=None, interrupted=seen.interrupted or interrupted)
+
+    def renew_work(self, held: Work, until: datetime) -> Work:
+        """Moves the end of a running claim; raises `ClaimLostError`."""
+        task = replace(held.task, due_at=until, version=held.task.version + 1)
+        change = Change()
+        conditions = [change.equals("token", held.token)]
+        change.set("due_at", time_text(until))
+        change.set("version", task.version)
+        self._held(change.update(self._table, task_key(task.task_id), conditions), task.task_id)
+        return replace(held, task=task)
+
+    def note_upload(
+        self, held: Work, upload: Upload | None, *, stored: StoredFile | None = None, progressed: bool = False
+    ) -> Work:
+        """Keeps the open upload (None: there is none) and a file just finished; progress clears the count of tries."""
+        change = Change()
+        conditions = [change.equals("token", held.token)]
+        if upload is None:
+            change.remove("upload")
+        elif upload != held.upload:
+            attributes = {name: getattr(upload, name) for name in upload.__dataclass_fields__}
+            change.set("upload", items.present(attributes))
+        if stored is not None:
+            change.append("stored", [items.file_attributes(stored)])
+        if progressed:
+            change.set("tries", 0)
+        if not change.empty:
+            self._held(change.update(self._table, task_key(held.task.task_id), conditions), held.task.task_id)
+        return replace(
+            held,
+            upload=upload,
+            stored=held.stored if stored is None else (*held.stored, stored),
+            tries=0 if progressed else held.tries,
+        )
+
+    @staticmethod
+    def _as_seen(change: Change, seen: Work) -> list[str]:
+        """The item is as it was seen: the version, and no claim or progress since."""
+        return [
+            change.equals("version", seen.task.version),
+            change.equals("tries", seen.tries) if seen.tries else change.absent_or("tries", 0),
+            change.equals("token", seen.token) if seen.token else change.absent("token"),
+        ]
+
+    # -- deliveries -------------------------------------------------------------------------------------------------
+
+    def deliveries(self, task_id: str) -> tuple[Delivery, ...]:
+        """All deliveries of a task, read consistently."""
+        found = self._query(
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
+            ExpressionAttributeValues=to_wire({":pk": f"TASK#{task_id}", ":prefix": "DELIVERY#"}),
+            ConsistentRead=True,
+        )
+        return tuple(items.delivery_from(task_id, item) for item in found)
+
+    def delivery(self, pk: str, sk: str) -> Delivery | None:
+        """One delivery by its key, read consistently."""
+        item = self._get({"pk": pk, "sk": sk})
+        return None if item is None else items.delivery_from(task_id_of(pk), item)
+
+    def claim_delivery(self, seen: Delivery, token: str, until: datetime | None) -> Delivery | None:
+        """Claims a pending delivery as it was seen, counting the try; None if it changed meanwhile.
+
+        `until` is the claim's end; None leaves `due_at` as it stands.
+        """
+        claimed = replace(seen, token=token, tries=seen.tries + 1, due_at=until or seen.due_at)
+        return claimed if self._put_delivery(seen, claimed, mine=("token", token)) else None
+
+    def finish_delivery(self, held: Delivery, after: Delivery) -> bool:
+        """Writes what an attempt made of a delivery; False if the claim was lost meanwhile."""
+        return self._put_delivery(held, after)
+
+    def _put_delivery(self, seen: Delivery, after: Delivery, *, mine: tuple[str, str] | None = None) -> bool:
+        old, new = items.delivery_attributes(seen), items.delivery_attributes(after)
+        change = Change()
+        conditions = [
+            change.equals("state", DeliveryState.PENDING.value),
+            change.equals("tries", seen.tries),
+            change.equals("token", seen.token) if seen.token else change.absent("token"),
+        ]
+        for name in sorted(old.keys() | new.keys()):
+            if name not in new:
+                change.remove(name)
+            elif old.get(name) != new[name]:
+                change.set(name, new[name])
+        if after.state is DeliveryState.EXHAUSTED and after.last_attempt_at is not None:
+            change.set("list_pk", f"FAILED#{after.endpoint_id}")
+            change.set("list_sk", time_text(after.last_attempt_at))
+        return self._applies(change.update(self._table, delivery_key(seen), conditions), mine=mine)
+
+    def put_attempt(self, attempt: Attempt, ttl: int | None) -> None:
+        """Records an attempt."""
+        key = {
+            "pk": f"TASK#{attempt.task_id}",
+            "sk": f"ATTEMPT#{time_text(attempt.at)}#{attempt.endpoint_id}",
+        }
+        item = key | items.attempt_attributes(attempt) | ({} if ttl is None else {"ttl": ttl})
+        self._client.put_item(TableName=self._table, Item=to_wire(item))
+
+    def attempts(self, task_id: str) -> tuple[Attempt, ...]:
+        """All attempts for a task, oldest first."""
+        found = self._query(
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
+            ExpressionAttributeValues=to_wire({":pk": f"TASK#{task_id}", ":prefix": "ATTEMPT#"}),
+            ConsistentRead=True,
+        )
+        return tuple(items.attempt_from(task_id, item) for item in found)
+
+    # -- API keys ---------------------------------------------------------------------------------------------------
+
+    def key(self, key_hash: str) -> ApiKey | None:
+        """The key with this SHA-256, in hex."""
+        item = self._get({"pk": f"KEY#{key_hash}", "sk": "KEY"})
+        if item is None:
+            return None
+        return ApiKey(
+            item["key_id"], key_hash, item["owner"], item["scope"], item["name"], items.parse_time(item["created_at"])
+        )
+
+    def put_key(self, key: ApiKey) -> None:
+        """Writes a key's two items together: by hash, to let it in, and by id, to list and remove it."""
+        told = {
+            "key_id": key.key_id,
+            "key_hash": key.key_hash,
+            "owner": key.owner,
+            "scope": key.scope,
+            "name": key.name,
+            "created_at": time_text(key.created_at),
+        }
+        fresh = {"ConditionExpression": "attribute_not_exists(pk)"}
+        self._transact(
+            self._put({"pk": f"KEY#{key.key_hash}", "sk": "KEY"} | told, **fresh),
+            self._put({"pk": f"OWNER#{key.owner}", "sk": f"KEY#{key.key_id}"} | told, **fresh),
+        )
+
+    # -- the wire ---------------------------------------------------------------------------------------------------
+
+    def _get(self, key: Key, *, consistent: bool = True) -> dict[str, Any] | None:
+        answer = self._client.get_item(TableName=self._table, Key=to_wire(key), ConsistentRead=consistent)
+        return from_wire(answer["Item"]) if "Item" in answer else None
+
+    def _query(self, **query: Any) -> Iterator[dict[str, Any]]:
+        start: dict[str, Any] = {}
+        while True:
+            page = self._client.query(TableName=self._table, **query, **start)
+            yield from map(from_wire, page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    def _put(self, item: Mapping[str, object], **more: Any) -> dict[str, Any]:
+        return {"Put": {"TableName": self._table, "Item": to_wire(item), **more}}
+
+    def _transact(self, *writes: Any) -> None:
+        try:
+            self._unless_busy(self._client.transact_write_items, {"TransactItems": writes})
+        except self._client.exceptions.TransactionCanceledException as error:
+            raise _CancelledError(error) from error
+
+    def _applies(self, update: dict[str, Any], *, mine: tuple[str, str] | None = None) -> bool:
+        """Writes unless the condition fails.
+
+        `mine` is an attribute that only this write can have set: a call that the SDK repeats, because its answer was
+        lost, meets its own first try.
+        """
+        try:
+            self._unless_busy(self._client.update_item, update | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"})
+        except self._client.exceptions.ConditionalCheckFailedException as error:
+            item: Any = error.response.get("Item")
+            return bool(mine and item and from_wire(item).get(mine[0]) == mine[1])
+        return True
+
+    def _unless_busy(self, write: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        """Writes; a write that met another's transaction in flight is repeated, as that takes milliseconds."""
+        for _ in range(CONFLICT_RETRIES):
+            try:
+                write(**arguments)
+            except self._client.exceptions.TransactionConflictException:
+                self._pause()
+            except self._client.exceptions.TransactionCanceledException as error:
+                if "TransactionConflict" not in _CancelledError(error).codes:
+                    raise
+                self._pause()
+            else:
+                return
+        write(**arguments)
+
+    def _held(self, update: dict[str, Any], task_id: str) -> None:
+        if not self._applies(update):
+            raise ClaimLostError(f"the claim on task {task_id} has passed on")
+
+
+class _CancelledError(RenderbellError):
+    """A transaction was cancelled; per write whether its condition failed, and the item that stood there."""
+
+    def __init__(self, error: ClientError) -> None:
+        super().__init__("transaction cancelled")
+        reasons: list[dict[str, Any]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment]
+        self.codes = [reason.get("Code", "None") for reason in reasons]
+        self.failed = [code == "ConditionalCheckFailed" for code in self.codes]
+        self.items = [from_wire(reason["Item"]) if reason.get("Item") else None for reason in reasons]
+
+    def __str__(self) -> str:
+        return f"transaction cancelled: {', '.join(self.codes)}"
+
+
+def _is_with_provider(status: Status) -> bool:
+    return status in {Status.QUEUED, Status.PROCESSING}
+
+
+def _lease_from(worker: int, item: Mapping[str, Any]) -> Lease:
+    served_until = item.get("served_until")
+    return Lease(
+        worker=worker,
+        holder=item["holder"],
+        until=items.parse_time(item["until"]),
+        relief=bool(item.get("relief")),
+        served=Served(
+            items.parse_time(served_until) if served_until else None,
+            {name: items.parse_time(at) for name, at in item.get("lagging", {}).items()},
+            {name: items.parse_time(at) for name, at in item.get("paced", {}).items()},
+        ),
+        workers=int(item["workers"]),
+        slots=int(item["slots"]),
+    )

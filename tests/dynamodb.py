@@ -1,0 +1,378 @@
+"""An in-process DynamoDB: as much of it as the store uses, with its conditions, transactions and indexes.
+
+It passes the store's contract suite beside the emulator, and is fast enough to run thousands of scenarios. What the
+store does not use is refused loudly, so that it cannot be got wrong silently.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from threading import RLock
+from types import SimpleNamespace
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+Item = dict[str, Any]  # attributes in wire form: {"pk": {"S": "…"}}
+Index = tuple[str, str, frozenset[str]]  # hash key, range key, what is projected besides
+
+PAGE_BYTES = 1024 * 1024
+MAX_ITEM_BYTES = 400 * 1024
+MAX_ACTIONS = 100
+
+
+class ConditionalCheckFailedException(ClientError):  # noqa: N818 - botocore's name
+    """A condition did not hold."""
+
+
+class TransactionCanceledException(ClientError):  # noqa: N818 - botocore's name
+    """A transaction's condition did not hold."""
+
+
+class TransactionConflictException(ClientError):  # noqa: N818 - botocore's name
+    """Another transaction was in flight; never raised here, where writes follow one another."""
+
+
+class FakeDynamoDB:
+    """One table with a `pk`, an `sk` and sparse indexes."""
+
+    exceptions = SimpleNamespace(
+        ConditionalCheckFailedException=ConditionalCheckFailedException,
+        TransactionCanceledException=TransactionCanceledException,
+        TransactionConflictException=TransactionConflictException,
+    )
+
+    def __init__(self, table: str, indexes: Mapping[str, Index]) -> None:
+        self._table = table
+        self._indexes = indexes
+        self._items: dict[tuple[str, str], Item] = {}
+        self._lock = RLock()
+
+    def items(self) -> list[Item]:
+        """All items, for assertions."""
+        with self._lock:
+            return copy.deepcopy(list(self._items.values()))
+
+    # -- the operations -----------------------------------------------------------------------------------------------
+
+    def get_item(self, *, TableName: str, Key: Item, ConsistentRead: bool = False) -> dict[str, Any]:  # noqa: N803
+        """One item by its key."""
+        self._check_table(TableName)
+        with self._lock:
+            item = self._items.get(_key(Key))
+            return {} if item is None else {"Item": copy.deepcopy(item)}
+
+    def put_item(self, *, TableName: str, Item: Item) -> dict[str, Any]:  # noqa: N803
+        """Writes an item whole."""
+        self._check_table(TableName)
+        with self._lock:
+            self._write(_key(Item), copy.deepcopy(Item))
+        return {}
+
+    def delete_item(self, *, TableName: str, Key: Item) -> dict[str, Any]:  # noqa: N803
+        """Removes an item, if it is there."""
+        self._check_table(TableName)
+        with self._lock:
+            self._items.pop(_key(Key), None)
+        return {}
+
+    def update_item(self, **call: Any) -> dict[str, Any]:
+        """Changes some attributes of an item, if its condition holds."""
+        with self._lock:
+            old = self._items.get(_key(call["Key"]))
+            if not self._holds(call, old):
+                raise ConditionalCheckFailedException(
+                    {
+                        "Error": {
+                            "Code": "ConditionalCheckFailedException",
+                            "Message": "The conditional request failed",
+                        },
+                        **self._shown(call, old),  # type: ignore[typeddict-item]
+                    },
+                    "UpdateItem",
+                )
+            self._apply_update(call, old)
+        return {}
+
+    def transact_write_items(self, *, TransactItems: Sequence[Mapping[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        """Writes all or nothing."""
+        if len(TransactItems) > MAX_ACTIONS:
+            raise _validation("Member must have length less than or equal to 100")
+        actions = [(kind, call) for action in TransactItems for kind, call in action.items()]
+        keys = [_key(call["Item"] if kind == "Put" else call["Key"]) for kind, call in actions]
+        if len(set(keys)) != len(keys):
+            raise _validation("Transaction request cannot include multiple operations on one item")
+        with self._lock:
+            olds = [self._items.get(key) for key in keys]
+            held = [self._holds(call, old) for (_, call), old in zip(actions, olds, strict=True)]
+            if not all(held):
+                reasons = [
+                    {"Code": "None"} if fine else {"Code": "ConditionalCheckFailed", **self._shown(call, old)}
+                    for fine, (_, call), old in zip(held, actions, olds, strict=True)
+                ]
+                raise TransactionCanceledException(
+                    {
+                        "Error": {"Code": "TransactionCanceledException", "Message": "Transaction cancelled"},
+                        "CancellationReasons": reasons,  # type: ignore[typeddict-item]
+                    },
+                    "TransactWriteItems",
+                )
+            for (kind, call), key, old in zip(actions, keys, olds, strict=True):
+                match kind:
+                    case "Put":
+                        self._write(key, copy.deepcopy(call["Item"]))
+                    case "Delete":
+                        self._items.pop(key, None)
+                    case "Update":
+                        self._apply_update(call, old)
+                    case _:
+                        raise _validation(f"not supported here: {kind}")
+        return {}
+
+    def query(
+        self,
+        *,
+        TableName: str,  # noqa: N803
+        KeyConditionExpression: str,  # noqa: N803
+        ExpressionAttributeValues: Item,  # noqa: N803
+        IndexName: str | None = None,  # noqa: N803
+        ConsistentRead: bool = False,  # noqa: N803
+        ExclusiveStartKey: Item | None = None,  # noqa: N803
+    ) -> dict[str, Any]:
+        """A page of items with one hash key, in the order of the range key."""
+        self._check_table(TableName)
+        if IndexName is not None and ConsistentRead:
+            raise _validation("Consistent reads are not supported on global secondary indexes")
+        hash_name, range_name, shown = self._indexes[IndexName] if IndexName else ("pk", "sk", None)
+        with self._lock:
+            condition = _Expression(KeyConditionExpression, {}, ExpressionAttributeValues).condition()
+            found = [
+                item for item in self._items.values() if hash_name in item and range_name in item and condition(item)
+            ]
+            found.sort(key=lambda item: (_plain(item[range_name]), item["pk"]["S"], item["sk"]["S"]))
+            if ExclusiveStartKey is not None:
+                start = tuple(_plain(ExclusiveStartKey[name]) for name in (range_name, "pk", "sk"))
+                found = [
+                    item for item in found if tuple(_plain(item[name]) for name in (range_name, "pk", "sk")) > start
+                ]
+            page, size = [], 0
+            for item in found:
+                page.append(_projected(item, {hash_name, range_name, "pk", "sk"}, shown))
+                size += _size(page[-1])
+                if size > PAGE_BYTES:
+                    last = {name: item[name] for name in {hash_name, range_name, "pk", "sk"}}
+                    return {"Items": copy.deepcopy(page), "LastEvaluatedKey": copy.deepcopy(last)}
+            return {"Items": copy.deepcopy(page)}
+
+    # -- below the operations -----------------------------------------------------------------------------------------
+
+    def _check_table(self, name: str) -> None:
+        if name != self._table:
+            raise _validation(f"no table {name}")
+
+    def _holds(self, call: Mapping[str, Any], old: Item | None) -> bool:
+        self._check_table(call["TableName"])
+        if "ConditionExpression" not in call:
+            return True
+        names, values = call.get("ExpressionAttributeNames", {}), call.get("ExpressionAttributeValues", {})
+        return _Expression(call["ConditionExpression"], names, values).condition()(old or {})
+
+    @staticmethod
+    def _shown(call: Mapping[str, Any], old: Item | None) -> dict[str, Any]:
+        if old is None or call.get("ReturnValuesOnConditionCheckFailure") != "ALL_OLD":
+            return {}
+        return {"Item": copy.deepcopy(old)}
+
+    def _apply_update(self, call: Mapping[str, Any], old: Item | None) -> None:
+        names, values = call.get("ExpressionAttributeNames", {}), call.get("ExpressionAttributeValues", {})
+        new = copy.deepcopy(old) if old is not None else copy.deepcopy(dict(call["Key"]))
+        before = copy.deepcopy(new)
+        for action in _Expression(call["UpdateExpression"], names, values).updates():
+            action(before, new)
+        used = call["UpdateExpression"] + " " + call.get("ConditionExpression", "")
+        for place in [*names, *values]:
+            if not re.search(re.escape(place) + r"\b", used):
+                raise _validation(f"unused in expressions: {place}")
+        self._write(_key(call["Key"]), new)
+
+    def _write(self, key: tuple[str, str], item: Item) -> None:
+        if _size(item) > MAX_ITEM_BYTES:
+            raise _validation("Item size has exceeded the maximum allowed size")
+        for hash_name, range_name, _ in self._indexes.values():
+            for name in (hash_name, range_name):
+                if name in item and _plain(item[name]) == "":
+                    raise _validation(f"an index key must not be empty: {name}")
+        self._items[key] = item
+
+
+class _Expression:
+    """A condition or update expression: a small recursive descent over its words."""
+
+    _WORD = re.compile(r"\s*([#:]?[A-Za-z_][\w-]*|<=|>=|<>|[(),=<>])")
+
+    def __init__(self, text: str, names: Mapping[str, str], values: Item) -> None:
+        self._names = names
+        self._values = values
+        self._words: list[str] = []
+        position = 0
+        while position < len(text.rstrip()):
+            match = self._WORD.match(text, position)
+            if match is None:
+                raise _validation(f"cannot read {text[position:]!r}")
+            self._words.append(match.group(1))
+            position = match.end()
+
+    def condition(self) -> Callable[[Item], bool]:
+        """The expression as a test of an item."""
+        test = self._or()
+        if self._words:
+            raise _validation(f"left over: {self._words}")
+        return test
+
+    def updates(self) -> Iterator[Callable[[Item, Item], None]]:
+        """The expression's actions; each takes the item before all of them, and the one it changes."""
+        while self._words:
+            clause = self._take()
+            while True:
+                name = self._name(self._take())
+                if clause == "SET":
+                    self._expect("=")
+                    yield _setter(name, self._operand())
+                elif clause == "REMOVE":
+                    yield _remover(name)
+                else:
+                    raise _validation(f"not supported here: {clause}")
+                if not self._words or self._words[0] != ",":
+                    break
+                self._take()
+
+    def _or(self) -> Callable[[Item], bool]:
+        tests = [self._and()]
+        while self._words and self._words[0] == "OR":
+            self._take()
+            tests.append(self._and())
+        return lambda item: any(test(item) for test in tests)
+
+    def _and(self) -> Callable[[Item], bool]:
+        tests = [self._test()]
+        while self._words and self._words[0] == "AND":
+            self._take()
+            tests.append(self._test())
+        return lambda item: all(test(item) for test in tests)
+
+    def _test(self) -> Callable[[Item], bool]:
+        word = self._take()
+        if word == "(":
+            inner = self._or()
+            self._expect(")")
+            return inner
+        if word == "attribute_not_exists":
+            self._expect("(")
+            name = self._name(self._take())
+            self._expect(")")
+            return lambda item: name not in item
+        if word == "begins_with":
+            self._expect("(")
+            name = self._name(self._take())
+            self._expect(",")
+            prefix = _plain(self._value(self._take()))
+            self._expect(")")
+            return lambda item: name in item and str(_plain(item[name])).startswith(prefix)
+        return self._comparison(self._name(word))
+
+    def _comparison(self, name: str) -> Callable[[Item], bool]:
+        operator = self._take()
+        value = self._value(self._take())
+        match operator:
+            case "=":
+                return lambda item: name in item and item[name] == value
+            case "<=":
+                return lambda item: name in item and _plain(item[name]) <= _plain(value)
+            case "BETWEEN":
+                self._expect("AND")
+                high = self._value(self._take())
+                return lambda item: name in item and _plain(value) <= _plain(item[name]) <= _plain(high)
+        raise _validation(f"not supported here: {operator}")
+
+    def _operand(self) -> Callable[[Item], Any]:
+        word = self._take()
+        if word.startswith(":"):
+            value = self._value(word)
+            return lambda _: copy.deepcopy(value)
+        if word == "if_not_exists":
+            self._expect("(")
+            name = self._name(self._take())
+            self._expect(",")
+            default = self._operand()
+            self._expect(")")
+            return lambda item: copy.deepcopy(item[name]) if name in item else default(item)
+        if word == "list_append":
+            self._expect("(")
+            first = self._operand()
+            self._expect(",")
+            second = self._operand()
+            self._expect(")")
+            return lambda item: {"L": first(item)["L"] + second(item)["L"]}
+        raise _validation(f"not supported here: {word}")
+
+    def _take(self) -> str:
+        if not self._words:
+            raise _validation("the expression ends too soon")
+        return self._words.pop(0)
+
+    def _expect(self, word: str) -> None:
+        if (found := self._take()) != word:
+            raise _validation(f"{found!r} where {word!r} belongs")
+
+    def _name(self, word: str) -> str:
+        if word.startswith("#"):
+            return self._names[word]
+        if word in _RESERVED:
+            raise _validation(f"reserved: {word}")
+        return word
+
+    def _value(self, word: str) -> Any:
+        if word not in self._values:
+            raise _validation(f"no value for {word}")
+        return self._values[word]
+
+
+_RESERVED = frozenset({"status", "ttl", "owner", "connection", "state", "until", "error", "url", "key", "token"})
+
+
+def _setter(name: str, operand: Callable[[Item], Any]) -> Callable[[Item, Item], None]:
+    def act(before: Item, item: Item) -> None:
+        item[name] = operand(before)
+
+    return act
+
+
+def _remover(name: str) -> Callable[[Item, Item], None]:
+    def act(before: Item, item: Item) -> None:
+        item.pop(name, None)
+
+    return act
+
+
+def _key(item: Item) -> tuple[str, str]:
+    return item["pk"]["S"], item["sk"]["S"]
+
+
+def _plain(value: Any) -> Any:
+    ((kind, content),) = value.items()
+    return Decimal(content) if kind == "N" else content
+
+
+def _projected(item: Item, keys: set[str], shown: frozenset[str] | None) -> Item:
+    return item if shown is None else {name: value for name, value in item.items() if name in shown or name in keys}
+
+
+def _size(item: Item) -> int:
+    return len(repr(item))
+
+
+def _validation(message: str) -> ClientError:
+    return ClientError({"Error": {"Code": "ValidationException", "Message": message}}, "Fake")
