@@ -1,0 +1,355 @@
+"""What a poller holds in memory: which task is asked when, within each connection's limits. No I/O.
+
+Every connection has a lane of its own: its tasks by their polling moments, its rate, its share of the threads and its
+back-off. A lane that is slow or dead delays no other.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from renderbell.errors import ProviderAuthError, ProviderError, ProviderUnavailable
+from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
+from renderbell.store import ConnectionHealth, Served
+from renderbell.task import Step, Task, past_grace
+
+INDEX_LAG_S = 15.0  # an index shows a write at most this late
+LOOK_LAG_S = 5.0  # what a look shows is at most this old
+LAG_S = 5.0  # a connection that is further behind gets a time of its own in the lease
+MAX_LAGGING = 50
+OWN_THREADS = 4  # what every connection may have in flight, however busy the others are
+FAILURES_BEFORE_BACKOFF = 5  # single faults among good answers are no outage
+MAX_HINT_S = 3600.0
+GRACE_RETRY_S = 10.0
+
+
+def most_in_flight(concurrency: int) -> int:
+    """How many polls may be in flight when every connection uses threads of its own beyond the shared ones."""
+    return 2 * concurrency + OWN_THREADS
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a connection wants to be asked, by this worker alone."""
+
+    schedule: PollSchedule
+    max_polls_per_s: float | None = None
+    max_concurrency: int | None = None
+    known: bool = True  # False: the connection cannot be read now, so nothing is asked
+
+
+@dataclass(slots=True)
+class _Entry:
+    task: Task
+    moment: datetime
+    flying: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    moment: datetime
+    started_at: datetime
+
+
+@dataclass(slots=True)
+class _Lane:
+    name: str
+    terms: Terms
+    waiting: list[tuple[datetime, str]] = field(default_factory=list)  # a heap; stale pairs are skipped
+    flying: dict[str, _Flight] = field(default_factory=dict)
+    failures: int = 0
+    health: ConnectionHealth | None = None
+    health_known: bool = False
+    kept_failures: int = 0  # as they are stored
+    kind: str = ""
+    stepped_at: datetime | None = None
+    next_start: datetime | None = None
+
+
+class Agenda:
+    """The tasks of one worker, and when each is asked next."""
+
+    def __init__(self, *, concurrency: int, terms: Callable[[str], Terms], random: Callable[[], float]) -> None:
+        self._concurrency = concurrency
+        self._terms = terms
+        self._random = random
+        self._entries: dict[str, _Entry] = {}
+        self._lanes: dict[str, _Lane] = {}
+        self._gone: dict[str, int] = {}  # the last version of what was dropped: an index may show it again
+        self._flights: dict[str, _Lane] = {}
+        self._paced: Mapping[str, datetime] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """How many polls have started and not ended."""
+        return len(self._flights)
+
+    def adopt(self, tasks: Iterable[Task], served: Served, now: datetime) -> None:
+        """Takes over tasks from an earlier holder, who has asked all moments that `served` covers."""
+        self._paced = served.paced
+        for task in tasks:
+            covered = served.until is not None and task.created_at < served.until - timedelta(seconds=INDEX_LAG_S)
+            base = served.lagging.get(task.connection, served.until) if covered else None
+            self._merge(task, base, now)
+
+    def notice(self, tasks: Iterable[Task], now: datetime) -> None:
+        """Merges what a later look has found, by key and version; what is new is asked at once."""
+        for task in tasks:
+            self._merge(task, None, now)
+
+    def _merge(self, task: Task, base: datetime | None, now: datetime) -> None:
+        if self._gone.get(task.task_id, 0) >= task.version:
+            return
+        entry = self._entries.get(task.task_id)
+        if entry is not None:
+            if entry.task.version < task.version:
+                self._settle(entry, task, entry.moment)  # asked anew where it is due
+            return
+        if task.step is not Step.POLL:
+            self._gone[task.task_id] = task.version
+            return
+        lane = self._lane(task.connection)
+        schedule = lane.terms.schedule
+        moment = last_moment(schedule, task.created_at, task.task_id, now)  # several missed ones are one poll
+        if base is not None:
+            first = next_moment(schedule, task.created_at, task.task_id, base - timedelta(microseconds=1))
+            moment = max(first, moment)
+        entry = self._entries[task.task_id] = _Entry(task, moment)
+        self._settle(entry, task, min(moment, task.expires_at))
+
+    def _settle(self, entry: _Entry, task: Task, moment: datetime, asked_at: datetime | None = None) -> None:
+        """Puts a task's newer state in its place, and the task into its lane.
+
+        A doubted task is asked at its own time, unless it has been since.
+        """
+        if task.step is not Step.POLL:
+            self._drop(task.task_id, task.version)
+            return
+        entry.task = task
+        look = task.due_at if task.streak is not None else None
+        entry.moment = moment if look is None or (asked_at is not None and look <= asked_at) else look
+        if not entry.flying:
+            heapq.heappush(self._lane(task.connection).waiting, (entry.moment, task.task_id))
+
+    def _drop(self, task_id: str, version: int) -> None:
+        entry = self._entries.pop(task_id, None)
+        if entry is not None:
+            self._gone[task_id] = max(version, entry.task.version)
+
+    def _lane(self, name: str) -> _Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane(name, self._terms(name), next_start=self._paced.get(name))
+        return lane
+
+    def renew_terms(self) -> None:
+        """Reads the connections' terms again: an operator may have changed one, or it could not be read before."""
+        for lane in self._lanes.values():
+            lane.terms = self._terms(lane.name)
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    def unknown_health(self) -> list[str]:
+        """The connections whose back-off has not been read yet; they are asked after `set_health`."""
+        return [lane.name for lane in self._lanes.values() if not lane.health_known]
+
+    def set_health(self, name: str, health: ConnectionHealth | None) -> None:
+        """Tells a connection's back-off as it is stored."""
+        lane = self._lane(name)
+        lane.health_known = True
+        lane.failures = lane.kept_failures = health.failures if health is not None else 0
+        lane.health = health if health is not None and health.steps else None
+
+    def start(self, now: datetime) -> list[Task]:
+        """The tasks to ask now; each counts as in flight until `finish`."""
+        started: list[Task] = []
+        lanes = [lane for lane in self._lanes.values() if self._top(lane) or lane.flying]
+        share = max(OWN_THREADS, self._concurrency // max(1, len(lanes)))
+        for lane in lanes:
+            while self._may_start(lane, share, now):
+                task_id = self._take(lane, now)
+                entry = self._entries[task_id]
+                entry.flying = True
+                lane.flying[task_id] = _Flight(entry.moment, now)
+                self._flights[task_id] = lane
+                self._count_rate(lane, now)
+                started.append(entry.task)
+        return started
+
+    def _take(self, lane: _Lane, now: datetime) -> str:
+        """Takes the task with the oldest moment; a probe takes any due one, as one bad task may not stand for all."""
+        if lane.health is not None:
+            due = [pair for pair in lane.waiting if pair[0] <= now and self._stands(pair)]
+            chosen = due[min(len(due) - 1, int(self._random() * len(due)))]
+            lane.waiting.remove(chosen)
+            heapq.heapify(lane.waiting)
+            return chosen[1]
+        return heapq.heappop(lane.waiting)[1]
+
+    def _stands(self, pair: tuple[datetime, str]) -> bool:
+        """Whether a pair in a lane's heap still says when its task is asked."""
+        entry = self._entries.get(pair[1])
+        return entry is not None and not entry.flying and entry.moment == pair[0]
+
+    def _may_start(self, lane: _Lane, share: int, now: datetime) -> bool:
+        top = self._top(lane)
+        if top is None or max(top, self._not_before(lane)) > now or not self._ready(lane):
+            return False
+        flying = len(lane.flying)
+        if flying >= self._limit(lane, share):
+            return False
+        return len(self._flights) < self._concurrency or (flying < OWN_THREADS and not self._crowded())
+
+    @staticmethod
+    def _ready(lane: _Lane) -> bool:
+        return lane.health_known and lane.terms.known
+
+    def _crowded(self) -> bool:
+        """Whether even the lanes' own threads are used up."""
+        return len(self._flights) >= most_in_flight(self._concurrency)
+
+    def _limit(self, lane: _Lane, share: int) -> int:
+        if lane.health is not None:
+            return 1  # one probe at a time
+        return min(share, lane.terms.max_concurrency or share)
+
+    def _not_before(self, lane: _Lane) -> datetime:
+        """The earliest start that the lane's rate and back-off allow."""
+        rated = lane.next_start or _LONG_AGO
+        return max(rated, lane.health.retry_at) if lane.health else rated
+
+    @staticmethod
+    def _count_rate(lane: _Lane, now: datetime) -> None:
+        rate = lane.terms.max_polls_per_s
+        if rate is not None:
+            # Late starts may catch up for at most a second, so that the rate holds over any longer time.
+            reference = max(lane.next_start or now, now - timedelta(seconds=1))
+            lane.next_start = reference + timedelta(seconds=1 / rate)
+
+    def _top(self, lane: _Lane) -> datetime | None:
+        """The lane's earliest moment that is not in flight."""
+        while lane.waiting:
+            if self._stands(lane.waiting[0]):
+                return lane.waiting[0][0]
+            heapq.heappop(lane.waiting)
+        return None
+
+    def finish(
+        self, task_id: str, saved: Task | None, error: ProviderError | None, now: datetime, *, judged: bool = True
+    ) -> tuple[str, ConnectionHealth | None] | None:
+        """Ends a poll with the task as it was saved (None: it is gone) and the connection's fault, if it was one.
+
+        Answers a connection's name and new back-off where that has changed and must be stored.
+        """
+        lane = self._flights.pop(task_id)
+        flight = lane.flying.pop(task_id)
+        entry = self._entries.get(task_id)
+        if entry is not None:  # a look may have found it ended meanwhile
+            entry.flying = False
+            if saved is None:
+                self._drop(task_id, entry.task.version)
+            else:
+                newer = saved if saved.version >= entry.task.version else entry.task
+                self._settle(entry, newer, self._next(newer, lane, now), asked_at=now)
+        changed = judged and self._judge(lane, flight.started_at, error, now)
+        return (lane.name, lane.health) if changed else None
+
+    def _next(self, task: Task, lane: _Lane, now: datetime) -> datetime:
+        if now >= task.expires_at:
+            return now + timedelta(seconds=GRACE_RETRY_S)
+        return min(next_moment(lane.terms.schedule, task.created_at, task.task_id, now), task.expires_at)
+
+    def _judge(self, lane: _Lane, started_at: datetime, error: ProviderError | None, now: datetime) -> bool:
+        """Moves the lane's back-off by one answer; whether it changed."""
+        old = lane.stepped_at is not None and started_at < lane.stepped_at
+        if not isinstance(error, ProviderUnavailable | ProviderAuthError):
+            if old:
+                return False
+            kept = lane.health is not None or lane.kept_failures > 0
+            lane.failures, lane.kept_failures, lane.health = 0, 0, None
+            return kept
+        if old:
+            return False  # it was in flight when the back-off took its last step
+        lane.failures += 1
+        lane.kind = error.kind
+        hint = error.retry_after if isinstance(error, ProviderUnavailable) else None
+        if lane.health is None and hint is None and lane.failures < FAILURES_BEFORE_BACKOFF:
+            return False
+        steps = lane.health.steps + 1 if lane.health else 1
+        delay = CONNECTION_BACKOFF_S[min(steps, len(CONNECTION_BACKOFF_S)) - 1] * (0.8 + 0.4 * self._random())
+        delay = max(delay, min(hint or 0.0, MAX_HINT_S))
+        lane.stepped_at = now
+        since = lane.health.since if lane.health else now
+        lane.kept_failures = lane.failures
+        lane.health = ConnectionHealth(steps, now + timedelta(seconds=delay), error.kind, since, lane.failures)
+        return True
+
+    def unkept_failures(self, now: datetime) -> list[tuple[str, ConnectionHealth]]:
+        """The connections whose faults in a row are not stored, with what to store for the next holder to go on."""
+        found = []
+        for lane in self._lanes.values():
+            if lane.health is None and lane.failures != lane.kept_failures:
+                lane.kept_failures = lane.failures
+                found.append((lane.name, ConnectionHealth(0, now, lane.kind, now, lane.failures)))
+        return found
+
+    # -- looking ahead ----------------------------------------------------------------------------------------------
+
+    def overdue(self, now: datetime) -> list[Task]:
+        """The tasks whose deadline has passed without a last answer; each is told once."""
+        found = [entry.task for entry in self._entries.values() if not entry.flying and past_grace(entry.task, now)]
+        for task in found:
+            self._drop(task.task_id, task.version)
+        return found
+
+    def next_start(self) -> datetime | None:
+        """When the next poll may start, if only time is in its way."""
+        times = []
+        lanes = [lane for lane in self._lanes.values() if self._top(lane) or lane.flying]
+        share = max(OWN_THREADS, self._concurrency // max(1, len(lanes)))
+        for lane in lanes:
+            top = self._top(lane)
+            flying = len(lane.flying)
+            full = len(self._flights) >= self._concurrency and (flying >= OWN_THREADS or self._crowded())
+            if top is not None and self._ready(lane) and not full and flying < self._limit(lane, share):
+                times.append(max(top, self._not_before(lane)))
+        return min(times, default=None)
+
+    def next_need(self) -> datetime | None:
+        """When a task next needs a poller: its moment, or the end of its connection's back-off if that is later."""
+        times = [
+            max(top, self._not_before(lane)) for lane in self._lanes.values() if (top := self._top(lane)) is not None
+        ]
+        return min(times, default=None)
+
+    def served(self, now: datetime, looked_at: datetime, *, leaving: bool) -> Served:
+        """Which moments have been asked. Polls in flight count as asked only by who leaves, as they still save.
+
+        Nothing is covered that the last look cannot have shown: a successor takes every task of less than
+        `INDEX_LAG_S` before this time for unknown, and the last look is usually seconds old.
+        """
+        until = min(now, looked_at + timedelta(seconds=INDEX_LAG_S - LOOK_LAG_S))
+        lagging: dict[str, datetime] = {}
+        for lane in self._lanes.values():
+            moments = [top] if (top := self._top(lane)) is not None else []
+            if not leaving:
+                moments += [flight.moment for flight in lane.flying.values()]
+            first = min(moments, default=now)
+            if first < now - timedelta(seconds=LAG_S):
+                lagging[lane.name] = first
+            else:
+                until = min(until, first)
+        for name in sorted(lagging, key=lambda name: lagging[name])[MAX_LAGGING:]:
+            until = min(until, lagging.pop(name))
+        paced = {
+            lane.name: lane.next_start
+            for lane in self._lanes.values()
+            if lane.next_start is not None and lane.next_start > now
+        }
+        return Served(until, lagging, dict(sorted(paced.items())[:MAX_LAGGING]))
+
+
+_LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")

@@ -1,0 +1,82 @@
+"""Asking a provider for a task's status, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from aws_lambda_powertools import Logger
+
+from renderbell.errors import (
+    ConfigurationError,
+    ProviderAuthError,
+    ProviderError,
+    ProviderProtocolError,
+    ProviderUnavailable,
+)
+from renderbell.providers import PROVIDERS, check_answers
+from renderbell.providers.base import Connection, HttpRequest, HttpResponse, Observation
+from renderbell.task import Task
+
+POLL_TIMEOUT_S = 10.0
+
+logger = Logger()
+
+
+class Connections(Protocol):
+    """What is used of the operator's connections."""
+
+    def get(self, name: str) -> Connection | None:
+        """The connection, if there is one; raises `ConfigurationError` where they cannot be read."""
+
+
+Fetch = Callable[[Connection, HttpRequest, float], HttpResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one poll brought.
+
+    `answered` is whether the provider answered with success, as far as HTTP goes. A fault that it states in such an
+    answer concerns one task (Scenext and Jimmy answer so for an unknown id): it must not stop the connection's others.
+    """
+
+    outcome: Observation | ProviderError
+    answered: bool
+
+    @property
+    def error(self) -> ProviderError | None:
+        """What was brought instead of an observation."""
+        return self.outcome if isinstance(self.outcome, ProviderError) else None
+
+
+def ask_provider(connections: Connections, fetch: Fetch, task: Task, timeout_s: float = POLL_TIMEOUT_S) -> Asked:
+    """Polls a task's provider once; what goes wrong is an outcome, not an exception."""
+    answered = False
+    try:
+        try:
+            connection = connections.get(task.connection)
+        except ConfigurationError as error:
+            raise ProviderUnavailable(str(error)) from None
+        if connection is None:
+            raise ProviderAuthError(f"the connection {task.connection} is not configured")
+        provider = PROVIDERS[connection.type]
+        request = provider.status_request(connection, task.provider_task_id)
+        response = fetch(connection, request, timeout_s)
+        answered = response.status < 300
+        observation = provider.parse_status(connection, response)
+        check_answers(observation, task.provider_task_id)
+        return Asked(observation, answered)
+    except ProviderError as error:
+        logger.warning(
+            "poll brought no observation",
+            extra={
+                "task_id": task.task_id,
+                "connection": task.connection,
+                "kind": error.kind,
+                "error": str(error),
+                "raw": error.raw if isinstance(error, ProviderProtocolError) else None,
+            },
+        )
+        return Asked(error, answered)

@@ -1,0 +1,327 @@
+"""The use case of the notifier: copy a finished task's files to S3, tell its owner, clean up what was left.
+
+Everything here is done under a claim, so that a doubled event does nothing twice; whatever dies on the way leaves its
+item due, and the poller brings it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from aws_lambda_powertools import Logger
+
+from renderbell.ask import Connections, Fetch, ask_provider
+from renderbell.deliver import Deliverer
+from renderbell.errors import (
+    ClaimLostError,
+    CopyError,
+    LinkExpiredError,
+    OutOfTimeError,
+    ProviderError,
+    SourceRefusedError,
+    VersionConflictError,
+)
+from renderbell.providers.base import Connection
+from renderbell.schedule import (
+    CLAIM_RENEW_S,
+    CLAIM_S,
+    COPY_RETRIES,
+    DUE_TOLERANCE_S,
+    Exhausted,
+    Later,
+    Take,
+    judge_claim,
+)
+from renderbell.store import Work, task_id_of
+from renderbell.task import (
+    FileKind,
+    PollError,
+    Source,
+    Step,
+    StoredFile,
+    Task,
+    Upload,
+    cleaned,
+    copied,
+    copy_failed,
+    relinked,
+)
+from renderbell.transition import TransitionStore, owed
+
+logger = Logger()
+
+
+class NotifyStore(TransitionStore, Protocol):
+    """What is used of the store."""
+
+    def task(self, task_id: str) -> Task | None: ...
+    def work(self, task_id: str) -> Work | None: ...
+    def claim_work(self, seen: Work, token: str, until: datetime | None) -> Work | None: ...
+    def postpone_work(
+        self, seen: Work, due_at: datetime, *, interrupted: bool = False, problem: PollError | None = None
+    ) -> Work: ...
+    def renew_work(self, held: Work, until: datetime) -> Work: ...
+    def note_upload(
+        self, held: Work, upload: Upload | None, *, stored: StoredFile | None = None, progressed: bool = False
+    ) -> Work: ...
+
+
+class Copier(Protocol):
+    """What is used of the archive."""
+
+    def store(
+        self,
+        *,
+        prefix: str,
+        n: int,
+        source: Source,
+        connection: Connection | None,
+        upload: Upload | None,
+        checkpoint: Callable[[Upload | None], None],
+        seconds_left: Callable[[], float],
+    ) -> StoredFile: ...
+    def clean(self, prefix: str, keep: Sequence[str] = ()) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notifier:
+    """What an invocation of the notifier needs."""
+
+    store: NotifyStore
+    archive: Copier
+    connections: Connections
+    fetch: Fetch
+    deliverer: Deliverer
+    clock: Callable[[], datetime]
+    new_token: Callable[[], str]
+    count: Callable[[str, float], None]
+
+    def handle(self, event: Mapping[str, object], seconds_left: Callable[[], float]) -> None:
+        """Does what an event names: a task (`{"pk", "sk"}`), a delivery, or several deliveries of one endpoint."""
+        keys = _keys(event)
+        if keys[0][1] == "TASK":
+            self.handle_task(task_id_of(keys[0][0]), seconds_left)
+        else:
+            self.deliverer.deliver_due(keys, seconds_left)
+
+    # -- copying ----------------------------------------------------------------------------------------------------
+
+    def handle_task(self, task_id: str, seconds_left: Callable[[], float]) -> None:
+        """Copies or cleans up, whichever the task's step is, and sends the deliveries that were just made."""
+        while (held := self._claimed(task_id)) is not None:
+            again = self._copy(held, seconds_left) if held.task.step is Step.COPY else self._clean(held)
+            if not again:
+                break
+        self.deliverer.deliver_fresh(task_id, seconds_left)
+
+    def _claimed(self, task_id: str) -> Work | None:
+        """The task's step, claimed; None where nothing is to be done or another does it."""
+        work = self.store.work(task_id)
+        if work is None or work.task.due_at is None or work.task.step not in {Step.COPY, Step.CLEAN}:
+            return None
+        now = self.clock()
+        cleaning = work.task.step is Step.CLEAN
+        if cleaning and work.task.due_at > now + timedelta(seconds=DUE_TOLERANCE_S):
+            return None  # an old claim may still write to S3
+        verdict = judge_claim(
+            due_at=work.task.due_at,
+            tries=min(work.tries, len(COPY_RETRIES.delays_s)) if cleaning else work.tries,
+            claimed=work.token is not None,
+            policy=COPY_RETRIES,
+            now=now,
+        )
+        try:
+            match verdict:
+                case Take(keeps_due):
+                    until = None if keeps_due else now + timedelta(seconds=CLAIM_S)
+                    return self.store.claim_work(work, self.new_token(), until)
+                case Later(due_at):
+                    self.store.postpone_work(work, due_at, interrupted=True)
+                case Exhausted():
+                    self._fail(work, "the last try to copy was interrupted")
+        except ClaimLostError:
+            logger.info("claimed by another", extra={"task_id": task_id})
+        return None
+
+    def _copy(self, work: Work, seconds_left: Callable[[], float]) -> bool:
+        """Copies the task's files under a claim; whether to try again at once."""
+        held = _Held(self.store, work, self.clock, seconds_left)
+        try:
+            files = self._copy_files(held)
+        except ClaimLostError:
+            logger.warning("claim lost", extra={"task_id": work.task.task_id})
+            self._withdraw(work.task)
+            return False
+        except SourceRefusedError as error:
+            self._fail(held.work, str(error))
+            return False
+        except OutOfTimeError as error:
+            self._put_off(held.work, error)
+            return False
+        except CopyError as error:
+            return self._put_off(held.work, error)
+        except Exception as error:  # a task that breaks us backs off like any other, and shows why
+            logger.exception("copy broke", extra={"task_id": work.task.task_id})
+            return self._put_off(held.work, CopyError(f"internal error: {type(error).__name__}"))
+        now = self.clock()
+        done = copied(held.work.task, files, now, clean=held.work.interrupted)
+        self._finish(held.work, replace(done, last_poll_error=None), now)
+        return False
+
+    def _copy_files(self, held: _Held) -> list[StoredFile]:
+        task = held.work.task
+        connection = self.connections.get(task.connection)
+        combined = connection is not None and connection.copy_combined
+        wanted = [n for n, source in enumerate(task.sources, 1) if source.kind is not FileKind.COMBINED or combined]
+        files = list(held.work.stored)
+        relink = True
+        for n in wanted:
+            if any(file.n == n for file in files):
+                continue
+            try:
+                file = self._copy_file(held, n, connection)
+            except LinkExpiredError:
+                if not relink or not self._relinked(held):
+                    raise
+                relink = False  # once an invocation
+                file = self._copy_file(held, n, connection)
+            files.append(file)
+            if n != wanted[-1]:
+                held.keep(file)
+        return files
+
+    def _copy_file(self, held: _Held, n: int, connection: Connection | None) -> StoredFile:
+        task, upload = held.work.task, held.work.upload
+        held.resumed = upload.upload_id if upload is not None else None
+        return self.archive.store(
+            prefix=f"{task.owner}/{task.task_id}",
+            n=n,
+            source=task.sources[n - 1],
+            connection=connection,
+            upload=upload if upload is not None and upload.n == n else None,
+            checkpoint=held.checkpoint,
+            seconds_left=held.seconds_left,
+        )
+
+    def _relinked(self, held: _Held) -> bool:
+        """Asks the provider once for fresh links; whether there are any."""
+        task = held.work.task
+        outcome = ask_provider(self.connections, self.fetch, task).outcome
+        if isinstance(outcome, ProviderError):
+            return False
+        fresh = relinked(task, outcome)
+        if fresh.sources == task.sources:
+            return False
+        try:
+            held.work = replace(held.work, task=self.store.save(task, fresh, token=held.work.token))
+        except VersionConflictError:
+            raise ClaimLostError(f"task {task.task_id} was changed by another") from None
+        return True
+
+    def _put_off(self, work: Work, error: CopyError) -> bool:
+        """Ends a try that failed: the next one on the schedule, or the end of the task. Whether it is due at once."""
+        now = self.clock()
+        delay_s = COPY_RETRIES.next_delay(max(1, work.tries))
+        logger.warning("copy failed", extra={"task_id": work.task.task_id, "tries": work.tries, "error": str(error)})
+        if delay_s is None:
+            self._fail(work, str(error))
+            return False
+        problem = PollError("copy", str(error), now)
+        try:
+            self.store.postpone_work(work, now + timedelta(seconds=delay_s), problem=problem)
+        except ClaimLostError:
+            return False
+        return delay_s == 0
+
+    def _fail(self, work: Work, message: str) -> None:
+        now = self.clock()
+        logger.error("copy given up", extra={"task_id": work.task.task_id, "error": message})
+        self.count("CopyFailed", 1)
+        self._finish(work, copy_failed(work.task, message, now), now)
+
+    def _finish(self, work: Work, after: Task, now: datetime) -> None:
+        deliveries = owed(self.store, work.task, after, now)
+        try:
+            self.store.save(work.task, after, deliveries, token=work.token)
+        except VersionConflictError:
+            logger.warning("the task was changed by another", extra={"task_id": after.task_id})
+            self._withdraw(work.task)
+            return
+        self.count("Transitions", 1)
+
+    def _withdraw(self, task: Task) -> None:
+        """Removes what was written to S3 after the task had ended without it: its clean-up may have come before."""
+        current = self.store.task(task.task_id)
+        if current is None or current.status.terminal:
+            kept = [file.key for file in current.files] if current is not None else []
+            try:
+                self.archive.clean(f"{task.owner}/{task.task_id}", kept)
+            except CopyError as error:
+                logger.warning("not withdrawn", extra={"task_id": task.task_id, "error": str(error)})
+
+    def _clean(self, work: Work) -> bool:
+        """Removes what a copy has left; a clean-up that fails is tried again on the copy's schedule, without an end."""
+        task = work.task
+        try:
+            self.archive.clean(f"{task.owner}/{task.task_id}", [file.key for file in task.files])
+            self.store.save(task, cleaned(task), token=work.token)
+        except (CopyError, VersionConflictError) as error:
+            delays = COPY_RETRIES.delays_s
+            delay_s = max(delays[1], delays[min(work.tries, len(delays)) - 1])
+            logger.warning("clean-up failed", extra={"task_id": task.task_id, "error": str(error)})
+            try:
+                self.store.postpone_work(work, self.clock() + timedelta(seconds=delay_s))
+            except ClaimLostError:
+                logger.info("claimed by another", extra={"task_id": task.task_id})
+        return False
+
+
+class _Held:
+    """A claim while its work goes on: it is renewed where the work looks at the time."""
+
+    def __init__(
+        self, store: NotifyStore, work: Work, clock: Callable[[], datetime], seconds_left: Callable[[], float]
+    ) -> None:
+        self.work = work
+        self.resumed: str | None = None
+        self._store = store
+        self._clock = clock
+        self._seconds_left = seconds_left
+        # The claim stands until `due_at`: renew when 40 s of the 60 are left.
+        self._margin = timedelta(seconds=CLAIM_S - CLAIM_RENEW_S)
+
+    def seconds_left(self) -> float:
+        """What is left of the invocation, in seconds; renews the claim where that is due."""
+        now = self._clock()
+        due_at = self.work.task.due_at
+        if due_at is None or due_at - now <= self._margin:
+            self.work = self._store.renew_work(self.work, now + timedelta(seconds=CLAIM_S))
+        return self._seconds_left()
+
+    def checkpoint(self, upload: Upload | None) -> None:
+        """Keeps an upload. A part added to what an earlier try has left is progress, and clears the count of tries.
+
+        A new upload's parts are not: a source that breaks off each time and cannot be continued must come to an end.
+        """
+        continues = upload is not None and upload.upload_id == self.resumed
+        progressed = continues and upload == self.work.upload and self.work.tries > 0
+        if upload != self.work.upload or progressed:
+            self.work = self._store.note_upload(self.work, upload, progressed=progressed)
+
+    def keep(self, file: StoredFile) -> None:
+        """Keeps a file that is done while others are not."""
+        self.work = self._store.note_upload(self.work, None, stored=file, progressed=True)
+
+
+def _keys(event: Mapping[str, object]) -> list[tuple[str, str]]:
+    """The keys that an event names; raises `ValueError` for an event of another shape."""
+    named = event.get("items", [event])
+    if not isinstance(named, list) or not named:
+        raise ValueError("an event names at least one item")
+    keys = [(item.get("pk"), item.get("sk")) for item in named if isinstance(item, Mapping)]
+    if len(keys) != len(named) or not all(isinstance(part, str) for key in keys for part in key):
+        raise ValueError("an event names items by pk and sk")
+    return [(str(pk), str(sk)) for pk, sk in keys]

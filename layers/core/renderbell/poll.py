@@ -1,0 +1,533 @@
+"""The use case of the scheduled function: poll what is due, write what changed, wake the notifier.
+
+    tick 1  look ─ take lease ─ poll … poll … poll ─┐ relief seen: write served_until, release
+    tick 2                  look ─ ask relief ─ wait ┴ take lease ─ poll … poll …
+
+One invocation is one tick. The clock, the store, the provider's answers, the notifier's invocation and the threads are
+handed in, so that the same code runs under virtual time. All state of a tick belongs to the one thread that runs it;
+the pool's threads do the blocking work and hand back what they found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Protocol
+
+from aws_lambda_powertools import Logger
+
+from renderbell.agenda import INDEX_LAG_S, Agenda, Terms
+from renderbell.ask import POLL_TIMEOUT_S, Connections, Fetch, ask_provider
+from renderbell.delivery import Delivery
+from renderbell.errors import ConfigurationError, ProviderError
+from renderbell.outbox import Outbox
+from renderbell.providers import poll_schedule_for
+from renderbell.schedule import PollSchedule
+from renderbell.store import ConnectionHealth, DueDelivery, Lease, Served, task_key
+from renderbell.task import Request, Step, Task, advance, expire
+from renderbell.transition import Changed, change_task
+
+TICK_S = 170.0  # within the function's 180 s
+MINUTE_S = 60.0  # the schedule's period
+LEASE_S = 45.0
+RENEW_S = 20.0
+LOOK_S = 3.0
+WAIT_S = 1.0  # how often a tick that waits for the lease reads it
+SETTLING_S = 10.0  # what the function's time limit leaves after the tick's end
+SAVING_S = 3.0  # of it, for what follows a poll
+UNKNOWN_SCHEDULE = PollSchedule(30.0)  # for tasks of a connection that is not configured
+
+logger = Logger()
+
+
+class PollStore(Protocol):
+    """What is used of the store."""
+
+    def task(self, task_id: str) -> Task | None: ...
+    def request(self, task_id: str) -> Request | None: ...
+    def save(
+        self, before: Task, after: Task, deliveries: Sequence[Delivery] = (), *, token: str | None = None
+    ) -> Task: ...
+    def due(self, slot: int, until: datetime, after: datetime | None = None) -> Iterable[Task | DueDelivery]: ...
+    def lease(self, worker: int) -> Lease | None: ...
+    def take_lease(self, lease: Lease, *, seen: Lease | None) -> bool: ...
+    def keep_lease(self, lease: Lease) -> bool: ...
+    def ask_relief(self, seen: Lease) -> bool: ...
+    def connection_health(self, name: str) -> ConnectionHealth | None: ...
+    def put_connection_health(self, name: str, health: ConnectionHealth | None) -> None: ...
+
+
+class Pool(Protocol):
+    """Threads for blocking work, and the only place where a tick waits."""
+
+    def submit(self, job: Callable[[], tuple[object, object]]) -> None:
+        """Runs a job some time soon; `wait` answers what it returned. A job must not raise."""
+
+    def wait(self, timeout_s: float) -> list[tuple[object, object]]:
+        """What jobs have returned, at least one unless the time runs out before."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollSettings:
+    """How the work is divided."""
+
+    workers: int
+    slots: int
+    concurrency: int
+
+    def slots_of(self, worker: int) -> range:
+        """The slots that a worker owns."""
+        return range(worker, self.slots, self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Polled:
+    task_id: str
+    saved: Task | None
+    error: ProviderError | None
+    changed: bool
+    answered: bool = False  # the provider answered, though what it said of this task was no observation
+    judged: bool = True  # False: it says nothing about the connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    at: datetime
+    since: datetime | None
+    lease: Lease | None
+    found: Sequence[Task | DueDelivery]
+
+
+@dataclass(frozen=True, slots=True)
+class _Renewed:
+    lease: Lease
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Health:
+    connection: str
+    health: ConnectionHealth | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A look or a renewal that could not be done; the loop tries again."""
+
+    look: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poller:
+    """What a tick needs."""
+
+    store: PollStore
+    connections: Connections
+    fetch: Fetch
+    notify: Callable[[Mapping[str, object]], None]
+    clock: Callable[[], datetime]
+    pool: Pool
+    settings: PollSettings
+    count: Callable[[str, float], None]
+    random: Callable[[], float]
+    new_token: Callable[[], str]
+
+    def poll_due_tasks(self, worker: int, *, woken_for: str | None = None, time_limit_s: float = TICK_S) -> None:
+        """One tick of a worker; `woken_for` names the task whose registration started it.
+
+        It ends after `time_limit_s` at the latest, and needs up to 10 s more for the polls that are still under way.
+        """
+        _Tick(self, worker, woken_for, min(TICK_S, time_limit_s)).run()
+
+
+class _Tick:
+    def __init__(self, poller: Poller, worker: int, woken_for: str | None, length_s: float) -> None:
+        self._p = poller
+        self._worker = worker
+        self._woken_for = woken_for
+        self._started = poller.clock()
+        self._end = self._started + timedelta(seconds=length_s)
+        self._last = self._end + timedelta(seconds=SETTLING_S - SAVING_S)  # a poll has ended by then
+        self._agenda = Agenda(concurrency=poller.settings.concurrency, terms=self._terms, random=poller.random)
+        self._outbox = Outbox()
+        self._lease: Lease | None = None
+        self._waited = False
+        self._lost = False
+        self._relieved = False
+        self._looked_at = self._started
+        self._next_look = self._started
+        self._next_renewal = self._started
+        self._next_overdue = self._started
+        self._looking = False
+        self._renewing = False
+        self._health_asked: set[str] = set()
+        self._polls = 0
+        self._jobs = 0
+
+    # -- the tick's course ------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Look, take the lease, poll until relieved or until nothing is left, release, look once more."""
+        first = self._look_now(None)
+        if not first.found:
+            logger.info("nothing due", extra={"worker": self._worker})
+            return
+        if self._p.clock() >= self._end or not self._take():
+            logger.info("another polls", extra={"worker": self._worker})
+            return
+        if self._waited:
+            first = self._look_now(None)
+        self._begin(first)
+        while True:
+            self._serve()
+            left_idle = not (self._lost or self._relieved or self._p.clock() >= self._end)
+            try:
+                self._release()
+            except Exception:  # the lease runs out by itself
+                logger.exception("lease not released", extra={"worker": self._worker})
+            self._settle()
+            try:
+                if not (left_idle and self._again()):
+                    break
+            except Exception:  # all has been released: the next tick looks anyway
+                logger.exception("last look failed", extra={"worker": self._worker})
+                break
+        logger.info("tick done", extra={"worker": self._worker, "polls": self._polls, "lost": self._lost})
+
+    def _look_now(self, since: datetime | None) -> _Looked:
+        """A look in the tick's own thread, with the task that the tick was woken for."""
+        at = self._p.clock()
+        found = list(self._read_due(since))
+        if self._woken_for is not None and since is None:
+            task = self._p.store.task(self._woken_for)  # an index may lag behind
+            if task is not None and task.step is not None:
+                found.append(task)
+        self._looked_at = at
+        self._next_look = at + timedelta(seconds=LOOK_S)
+        return _Looked(at, since, None, found)
+
+    def _read_due(self, since: datetime | None) -> chain[Task | DueDelivery]:
+        store, slots = self._p.store, self._p.settings.slots_of(self._worker)
+        return chain.from_iterable(store.due(slot, self._end, since) for slot in slots)
+
+    def _take(self) -> bool:
+        """Takes the lease; a scheduled tick asks its holder for relief and waits. Whether it is ours."""
+        self._waited = False
+        asked: Lease | None = None
+        while True:
+            now = self._p.clock()
+            seen = self._p.store.lease(self._worker)
+            if seen is None or seen.until <= now:
+                return self._take_free(seen, now)
+            if self._woken_for is not None or now >= self._end:
+                return False
+            if asked is None:
+                asked = seen
+                self._p.store.ask_relief(seen)
+            elif seen.holder != asked.holder:
+                return False
+            self._waited = True
+            self._wait(WAIT_S)
+
+    def _take_free(self, seen: Lease | None, now: datetime) -> bool:
+        settings = self._p.settings
+        same = seen is not None and (seen.workers, seen.slots) == (settings.workers, settings.slots)
+        lease = Lease(
+            worker=self._worker,
+            holder=self._p.new_token(),
+            until=now + timedelta(seconds=LEASE_S),
+            relief=False,
+            served=seen.served if seen is not None and same else Served(),
+            workers=settings.workers,
+            slots=settings.slots,
+        )
+        if not self._p.store.take_lease(lease, seen=seen):
+            return False
+        self._lease, self._lost, self._relieved = lease, False, False
+        self._next_renewal = now + timedelta(seconds=RENEW_S)
+        return True
+
+    def _begin(self, first: _Looked) -> None:
+        served = self._lease.served if self._lease is not None else Served()
+        polls, others, deliveries = _sorted(first.found)
+        self._agenda.adopt(polls, served, self._p.clock())
+        self._outbox.merge(others, deliveries, None)
+
+    def _again(self) -> bool:
+        """One more look 3 s after leaving: a task registered just before saw the lease still held."""
+        due = self._p.clock() + timedelta(seconds=LOOK_S)
+        while (now := self._p.clock()) < due:
+            self._wait((due - now).total_seconds())
+        since = self._looked_at - timedelta(seconds=INDEX_LAG_S)
+        looked = self._look_now(since)
+        self._merge(looked)
+        if self._nothing_left(self._p.clock()):
+            return False
+        seen = self._p.store.lease(self._worker)
+        now = self._p.clock()
+        if now >= self._end or (seen is not None and seen.until > now):
+            return False
+        return self._take_free(seen, now)
+
+    # -- serving ----------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Polls, looks and renews until relieved, out of time, or until nothing is left before the next tick."""
+        while True:
+            now = self._p.clock()
+            if self._lost or self._relieved or now >= self._end:
+                return
+            if self._lease is None or now >= self._lease.until:
+                self._lost = True
+                return
+            self._ask_health()
+            if now >= self._next_overdue:  # not at every turn: it goes through all tasks
+                self._next_overdue = now + timedelta(seconds=LOOK_S)
+                for task in self._agenda.overdue(now):
+                    self._submit(self._expiry_of(task))
+            for task in self._agenda.start(now):
+                self._polls += 1
+                self._submit(self._poll_of(task, min(POLL_TIMEOUT_S, (self._last - now).total_seconds())))
+            for payload in self._outbox.due(now):
+                self._submit(self._notice_of(payload))
+            if now >= self._next_renewal and not self._renewing:
+                self._renewing = True
+                self._submit(self._renewal(self._kept(now, LEASE_S, leaving=False)))
+            if now >= self._next_look and not self._looking:
+                self._looking = True
+                self._submit(self._look(now))
+            if self._nothing_left(now) and not self._looking:
+                return
+            self._wait((self._wake_at() - self._p.clock()).total_seconds())
+
+    def _submit(self, job: Callable[[], object]) -> None:
+        """Hands a job to the pool, which outlives a tick: each message says whose it is."""
+
+        def run() -> tuple[_Tick, object]:
+            try:
+                return self, job()
+            except Exception:  # a job must not be waited for in vain
+                logger.exception("job broke")
+                return self, None
+
+        self._jobs += 1
+        self._p.pool.submit(run)
+
+    def _wait(self, timeout_s: float) -> None:
+        """Waits for messages, and takes them."""
+        self._handle(self._p.pool.wait(max(0.0, timeout_s)))
+
+    def _wake_at(self) -> datetime:
+        times = [self._end, self._agenda.next_start(), self._outbox.next_due()]
+        times.append(None if self._looking else self._next_look)
+        times.append(None if self._renewing else self._next_renewal)
+        times.append(self._lease.until if self._lease is not None else None)
+        return min(time for time in times if time is not None)
+
+    def _nothing_left(self, now: datetime) -> bool:
+        """Whether nothing is to be done before the next tick comes."""
+        if self._agenda.in_flight or self._agenda.unknown_health():
+            return False
+        if self._woken_for is not None:
+            next_tick = now + timedelta(seconds=MINUTE_S)  # it comes within a minute, nobody knows when
+        else:
+            elapsed = (now - self._started) // timedelta(seconds=MINUTE_S)
+            next_tick = self._started + (elapsed + 1) * timedelta(seconds=MINUTE_S)
+        needs = [self._agenda.next_need(), self._outbox.next_due()]
+        return all(need is None or need >= next_tick for need in needs)
+
+    def _handle(self, messages: Sequence[tuple[object, object]]) -> None:
+        now = self._p.clock()
+        for tick, message in messages:
+            if tick is not self:
+                continue  # an earlier tick in this process gave up waiting for it
+            self._jobs -= 1
+            match message:
+                case _Polled():
+                    self._polled(message, now)
+                case _Looked():
+                    self._looking = False
+                    self._merge(message)
+                case _Renewed():
+                    self._renewing = False
+                    self._lost = self._lost or not message.held
+                    if message.held:
+                        self._lease = message.lease
+                        self._next_renewal = now + timedelta(seconds=RENEW_S)
+                case _Health():
+                    self._agenda.set_health(message.connection, message.health)
+                case _Failed(look=True):
+                    self._looking = False
+                case _Failed():
+                    self._renewing = False
+                    self._next_renewal = now + timedelta(seconds=WAIT_S)
+
+    def _polled(self, message: _Polled, now: datetime) -> None:
+        fault = None if message.answered else message.error
+        health = self._agenda.finish(message.task_id, message.saved, fault, now, judged=message.judged)
+        self._p.count("Polls", 1)
+        if message.changed:
+            self._p.count("Transitions", 1)
+        if message.error is not None:
+            self._p.count(type(message.error).__name__, 1)
+        if health is not None:
+            name, state = health
+            self._submit(self._health_write(name, state))
+
+    def _merge(self, looked: _Looked) -> None:
+        lease = looked.lease
+        if lease is not None and self._lease is not None:
+            self._lost = self._lost or lease.holder != self._lease.holder
+            self._relieved = self._relieved or lease.relief
+        self._looked_at = max(self._looked_at, looked.at)
+        self._agenda.renew_terms()
+        polls, others, deliveries = _sorted(looked.found)
+        self._agenda.notice([*polls, *others], self._p.clock())
+        self._outbox.merge(others, deliveries, looked.since)
+
+    def _ask_health(self) -> None:
+        for name in self._agenda.unknown_health():
+            if name not in self._health_asked:
+                self._health_asked.add(name)
+                self._submit(self._health_read(name))
+
+    # -- leaving ----------------------------------------------------------------------------------------------------
+
+    def _kept(self, now: datetime, length_s: float, *, leaving: bool) -> Lease:
+        if self._lease is None:
+            raise RuntimeError("a lease is kept only while it is held")
+        return Lease(
+            worker=self._worker,
+            holder=self._lease.holder,
+            until=now + timedelta(seconds=length_s),
+            relief=False,
+            served=self._agenda.served(now, self._looked_at, leaving=leaving),
+            workers=self._lease.workers,
+            slots=self._lease.slots,
+        )
+
+    def _release(self) -> None:
+        """Writes what has been served and lets the next one in; polls in flight still save."""
+        while self._renewing and self._p.clock() < self._last:
+            self._wait(WAIT_S)
+        now = self._p.clock()
+        for name, health in self._agenda.unkept_failures(now):
+            self._submit(self._health_write(name, health))
+        # A renewal that was given up for lost may have landed; the write is refused if another holds the lease.
+        self._p.store.keep_lease(self._kept(now, 0.0, leaving=True))
+
+    def _settle(self) -> None:
+        """Waits until the polls in flight have saved and the notifier has been told, as long as a poll may take."""
+        last = min(
+            self._p.clock() + timedelta(seconds=POLL_TIMEOUT_S + SAVING_S), self._last + timedelta(seconds=SAVING_S - 1)
+        )
+        while self._jobs and (now := self._p.clock()) < last:
+            self._wait((last - now).total_seconds())
+
+    # -- jobs: they run in the pool, do the blocking work, and never raise --------------------------------------------
+
+    def _terms(self, name: str) -> Terms:
+        try:
+            connection = self._p.connections.get(name)
+        except ConfigurationError:  # Parameter Store cannot be read: its tasks are kept, and asked later
+            return Terms(UNKNOWN_SCHEDULE, known=False)
+        if connection is None:
+            return Terms(UNKNOWN_SCHEDULE)
+        rate, workers = connection.max_polls_per_s, self._p.settings.workers
+        most = connection.max_concurrency
+        return Terms(
+            poll_schedule_for(connection),
+            None if rate is None else rate / workers,
+            None if most is None else max(1, most // workers),
+        )
+
+    def _poll_of(self, task: Task, timeout_s: float) -> Callable[[], _Polled]:
+        def poll() -> _Polled:
+            try:
+                asked = ask_provider(self._p.connections, self._p.fetch, task, timeout_s)
+                changed = self._change(task, lambda current, now: advance(current, asked.outcome, now))
+            except Exception:  # a fault of ours or of AWS: the poll counts as made, the task stays as it is
+                logger.exception("poll not kept", extra={"task_id": task.task_id})
+                return _Polled(task.task_id, task, None, changed=False, judged=False)
+            if changed is None:
+                return _Polled(task.task_id, None, asked.error, changed=False, answered=asked.answered)
+            moved = changed.before.status is not changed.after.status
+            return _Polled(task.task_id, changed.after, asked.error, changed=moved, answered=asked.answered)
+
+        return poll
+
+    def _expiry_of(self, task: Task) -> Callable[[], None]:
+        def end() -> None:
+            try:
+                self._change(task, expire)
+            except Exception:
+                logger.exception("expiry not kept", extra={"task_id": task.task_id})
+
+        return end
+
+    def _change(self, task: Task, change: Callable[[Task, datetime], Task]) -> Changed | None:
+        changed = change_task(self._p.store, task, change, self._p.clock)
+        if changed is not None and changed.for_notifier:
+            self._notify(task_key(task.task_id))
+        return changed
+
+    def _notice_of(self, payload: Mapping[str, object]) -> Callable[[], None]:
+        return lambda: self._notify(payload)
+
+    def _notify(self, payload: Mapping[str, object]) -> None:
+        try:
+            self._p.notify(payload)
+        except Exception:  # `due_at` brings it back
+            logger.exception("notifier not invoked")
+
+    def _look(self, at: datetime) -> Callable[[], _Looked | _Failed]:
+        since = self._looked_at - timedelta(seconds=INDEX_LAG_S)
+        self._next_look = at + timedelta(seconds=LOOK_S)
+
+        def look() -> _Looked | _Failed:
+            try:
+                return _Looked(at, since, self._p.store.lease(self._worker), list(self._read_due(since)))
+            except Exception:
+                logger.exception("look failed", extra={"worker": self._worker})
+                return _Failed(look=True)
+
+        return look
+
+    def _renewal(self, lease: Lease) -> Callable[[], _Renewed | _Failed]:
+        def renew() -> _Renewed | _Failed:
+            try:
+                return _Renewed(lease, self._p.store.keep_lease(lease))
+            except Exception:
+                logger.exception("lease not renewed", extra={"worker": self._worker})
+                return _Failed(look=False)
+
+        return renew
+
+    def _health_read(self, name: str) -> Callable[[], _Health]:
+        def read() -> _Health:
+            try:
+                return _Health(name, self._p.store.connection_health(name))
+            except Exception:
+                logger.exception("back-off not read", extra={"connection": name})
+                return _Health(name, None)
+
+        return read
+
+    def _health_write(self, name: str, health: ConnectionHealth | None) -> Callable[[], None]:
+        def write() -> None:
+            try:
+                self._p.store.put_connection_health(name, health)
+            except Exception:
+                logger.exception("back-off not kept", extra={"connection": name})
+
+        return write
+
+
+def _sorted(found: Sequence[Task | DueDelivery]) -> tuple[list[Task], list[Task], list[DueDelivery]]:
+    """What is found, as tasks to poll, tasks for the notifier, and deliveries."""
+    tasks = [item for item in found if isinstance(item, Task)]
+    polls = [task for task in tasks if task.step is Step.POLL]
+    others = [task for task in tasks if task.step is not Step.POLL]
+    return polls, others, [item for item in found if isinstance(item, DueDelivery)]

@@ -1,0 +1,401 @@
+"""What an owner does with tasks: register, read, cancel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, Protocol
+
+from aws_lambda_powertools import Logger
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from renderbell.connections import usable_by
+from renderbell.delivery import DEFAULT_EVENTS, MAX_ENDPOINTS, TASK_EVENTS, Delivery
+from renderbell.egress import EgressPolicy, check_webhook_url
+from renderbell.errors import (
+    AddressRefusedError,
+    AlreadyRegisteredError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+)
+from renderbell.invoke import Invoker
+from renderbell.providers.base import MAX_TASK_ID_BYTES, Connection, check_provider_task_id
+from renderbell.schedule import slot_of
+from renderbell.store import AlreadyOngoingError, Lease, task_key
+from renderbell.task import (
+    DEFAULT_DEADLINE_S,
+    MAX_DEADLINE_S,
+    MIN_DEADLINE_S,
+    Request,
+    Status,
+    Task,
+    Webhook,
+    cancel,
+    new_task,
+)
+from renderbell.transition import TransitionStore, change_task
+
+__all__ = [
+    "Connections",
+    "Registered",
+    "TaskRecord",
+    "TaskRequest",
+    "TaskStore",
+    "Tasks",
+    "WebhookRequest",
+    "new_task_id",
+]
+
+MAX_URL_BYTES = 2048
+MAX_METADATA_PAIRS = 16
+MAX_METADATA_BYTES = 4096
+AFTERLIFE_DAYS = 14  # copies take up to 16 h and deliveries up to 10 days after the deadline
+CONNECTION_NAME = re.compile(r"[a-z0-9-]{1,32}")
+TASK_ID = re.compile(r"tsk_[0-9a-z]{26}")
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_CONTROL = re.compile(r"[\x00-\x1f]")
+
+logger = Logger()
+
+
+def new_task_id(now: datetime, entropy: bytes) -> str:
+    """A task's id: `tsk_` and a ULID in small letters, of the time in milliseconds and 10 random bytes.
+
+    It sorts by time, cannot be guessed, and needs no escaping anywhere.
+    """
+    if len(entropy) != 10:
+        raise ValueError("a task id takes 10 random bytes")
+    number = (int(now.timestamp() * 1000) << 80) | int.from_bytes(entropy)
+    return "tsk_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+# -- what is asked ------------------------------------------------------------------------------------------------
+
+
+def _known_id(value: str) -> str:
+    try:
+        check_provider_task_id(value)
+    except ValueError as error:
+        raise PydanticCustomError("provider_task_id_unusable", "{reason}", {"reason": str(error)}) from None
+    return value
+
+
+def _size(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:  # a lone surrogate
+        raise PydanticCustomError("string_unicode", "must be valid Unicode") from None
+
+
+def _short_url(value: str) -> str:
+    if _size(value) > MAX_URL_BYTES:
+        raise PydanticCustomError("url_too_long", f"must be at most {MAX_URL_BYTES} bytes")
+    return value
+
+
+def _small_metadata(value: dict[str, str]) -> dict[str, str]:
+    if any(not key for key in value):
+        raise PydanticCustomError("metadata_invalid", "keys must not be empty")
+    if any(_CONTROL.search(text) for pair in value.items() for text in pair):
+        raise PydanticCustomError("metadata_invalid", "must not contain control characters")
+    if sum(_size(text) for pair in value.items() for text in pair) > MAX_METADATA_BYTES:
+        raise PydanticCustomError(
+            "metadata_too_large", f"keys and values must be at most {MAX_METADATA_BYTES} bytes of UTF-8 in all"
+        )
+    return value
+
+
+Url = Annotated[
+    str,
+    AfterValidator(_short_url),
+    Field(json_schema_extra={"format": "uri", "maxLength": MAX_URL_BYTES}, examples=["https://example.com/hooks"]),
+]
+Event = Literal["task.processing", "task.completed", "task.failed", "task.expired", "task.cancelled"]
+
+
+class WebhookRequest(BaseModel):
+    """Where to send which events."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Url
+    events: (
+        Annotated[
+            list[Event],
+            Field(min_length=1, max_length=20, description="Without it: every end of a task, not `task.processing`."),
+        ]
+        | None
+    ) = None
+
+
+class TaskRequest(BaseModel):
+    """A render to watch."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "connection": "studio",
+                    "provider_task_id": "0f7c2f6e-58a8-4c3b-9f5e-2f0c9f4f7a51",
+                    "webhook_url": "https://example.com/hooks/renders",
+                    "metadata": {"order": "4711"},
+                }
+            ]
+        },
+    )
+
+    connection: Annotated[str, Field(description="The name of one of your connections.")]
+    provider_task_id: Annotated[
+        str,
+        AfterValidator(_known_id),
+        Field(
+            description="The id that the provider gave the render.",
+            json_schema_extra={"minLength": 1, "maxLength": MAX_TASK_ID_BYTES},
+        ),
+    ]
+    webhook_url: Annotated[Url, Field(description="Short for `webhooks` with one URL.")] | None = None
+    webhooks: Annotated[list[WebhookRequest], Field(max_length=MAX_ENDPOINTS)] | None = None
+    metadata: (
+        Annotated[
+            dict[str, str],
+            Field(
+                max_length=MAX_METADATA_PAIRS,
+                description=f"Comes back with every webhook; at most {MAX_METADATA_BYTES} bytes of UTF-8 in all.",
+            ),
+            AfterValidator(_small_metadata),
+        ]
+        | None
+    ) = None
+    deadline_s: (
+        Annotated[
+            int,
+            Field(
+                strict=True,
+                ge=MIN_DEADLINE_S,
+                le=MAX_DEADLINE_S,
+                description="Seconds after which we stop watching; else the connection's, else 24 hours.",
+            ),
+        ]
+        | None
+    ) = None
+
+    @field_validator("webhooks")
+    @classmethod
+    def _one_way_to_name_webhooks(
+        cls, value: list[WebhookRequest] | None, info: ValidationInfo
+    ) -> list[WebhookRequest] | None:
+        if value is not None and info.data.get("webhook_url") is not None:
+            raise PydanticCustomError("conflicting_fields", "give either webhook_url or webhooks, not both")
+        return value
+
+    @property
+    def asked_webhooks(self) -> tuple[Webhook, ...] | None:
+        """The webhooks with their events in a fixed order; None where none are given."""
+        if self.webhook_url is not None:
+            return (Webhook(self.webhook_url, DEFAULT_EVENTS),)
+        if self.webhooks is None:
+            return None
+        return tuple(
+            Webhook(one.url, tuple(event for event in TASK_EVENTS if event in (one.events or DEFAULT_EVENTS)))
+            for one in self.webhooks
+        )
+
+
+# -- what it needs ------------------------------------------------------------------------------------------------
+
+
+class TaskStore(TransitionStore, Protocol):
+    """What is used of the store."""
+
+    def register(self, task: Task, request: Request) -> None: ...
+    def task(self, task_id: str) -> Task | None: ...
+    def deliveries(self, task_id: str) -> tuple[Delivery, ...]: ...
+    def lease(self, worker: int) -> Lease | None: ...
+
+
+class Connections(Protocol):
+    """What is used of the operator's connections."""
+
+    def get(self, name: str) -> Connection | None: ...
+    def all(self) -> Mapping[str, Connection]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task with what was asked and what became of its webhooks."""
+
+    task: Task
+    request: Request
+    deliveries: tuple[Delivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Registered(TaskRecord):
+    """The answer to a registration; `created` is False where the same task was already watched."""
+
+    created: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tasks:
+    """The use cases of an owner; another owner's task does not exist for them."""
+
+    store: TaskStore
+    connections: Connections
+    invoker: Invoker
+    egress: EgressPolicy
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+    slots: int
+    poller_workers: int
+    poller_function: str
+    notifier_function: str
+    task_retention_days: int
+
+    def register_task(self, asked: TaskRequest, *, owner: str, base_url: str) -> Registered:
+        """Begins to watch a render, or finds that the owner already does.
+
+        `base_url` starts the links to our API. The record is kept for `task_retention_days` and 14 days beyond the
+        deadline: copying and delivering may take up to 11 days after it. Raises `InvalidInputError`, and
+        `AlreadyRegisteredError` if the render is watched with other webhooks, metadata or deadline.
+        """
+        connection = self._connection(asked.connection, owner)
+        self._check_webhooks(asked)
+        taken_by = ""
+        for _ in range(2):  # the running task may end between the refused write and the look at it
+            task, request = self._new(asked, connection, owner, base_url)
+            try:
+                self.store.register(task, request)
+            except AlreadyOngoingError as error:
+                taken_by = error.task_id
+            else:
+                self._wake_poller(task)
+                return Registered(task, request)
+            running = self._find(taken_by, owner)
+            if running is None or running.task.status not in {Status.QUEUED, Status.PROCESSING}:
+                continue
+            if not _agrees(asked, running.request):
+                raise AlreadyRegisteredError(taken_by)
+            return Registered(running.task, running.request, self.store.deliveries(running.task.task_id), created=False)
+        raise AlreadyRegisteredError(taken_by)
+
+    def read_task(self, task_id: str, *, owner: str) -> TaskRecord:
+        """A task of the owner's; raises `NotFoundError`."""
+        found = self._find(task_id, owner)
+        if found is None:
+            raise NotFoundError("there is no such task")
+        return TaskRecord(found.task, found.request, self.store.deliveries(task_id))
+
+    def cancel_task(self, task_id: str, *, owner: str) -> TaskRecord:
+        """Stops watching; the provider goes on. Cancelling again changes nothing.
+
+        Raises `NotFoundError`, and `ConflictError` if the task has ended in another way.
+        """
+        found = self._find(task_id, owner)
+        if found is None:
+            raise NotFoundError("there is no such task")
+        changed = change_task(self.store, found.task, cancel, self.clock)
+        if changed is None:
+            raise NotFoundError("there is no such task")
+        task = changed.after
+        if not task.status.terminal:  # lost every race: the task moves faster than we write
+            raise ConflictError("the task is changing; try again", code="try_again")
+        if task.status is not Status.CANCELLED:
+            raise ConflictError(f"the task has already ended as {task.status}", code="task_ended")
+        if changed.for_notifier:
+            self._wake_notifier(task)
+        return TaskRecord(task, found.request, self.store.deliveries(task_id))
+
+    def _connection(self, name: str, owner: str) -> Connection:
+        connection = self.connections.get(name) if CONNECTION_NAME.fullmatch(name) else None
+        if connection is None or not usable_by(connection, owner):
+            raise InvalidInputError("connection", "there is no such connection", code="unknown_connection")
+        return connection
+
+    def _check_webhooks(self, asked: TaskRequest) -> None:
+        seen: set[str] = set()
+        for index, webhook in enumerate(asked.asked_webhooks or ()):
+            field = "webhook_url" if asked.webhook_url is not None else f"webhooks.{index}.url"
+            try:
+                check_webhook_url(webhook.url, self.egress)
+            except AddressRefusedError as error:
+                raise InvalidInputError(field, str(error), code="url_not_allowed") from None
+            if webhook.url in seen:
+                raise InvalidInputError(field, "must not be given twice", code="duplicate_url")
+            seen.add(webhook.url)
+
+    def _new(self, asked: TaskRequest, connection: Connection, owner: str, base_url: str) -> tuple[Task, Request]:
+        now, task_id = self.clock(), self.new_id()
+        deadline_s = asked.deadline_s or connection.deadline_s or DEFAULT_DEADLINE_S
+        hooks = asked.asked_webhooks or ()
+        task = new_task(
+            task_id=task_id,
+            owner=owner,
+            connection=connection.name,
+            provider=connection.type,
+            provider_task_id=asked.provider_task_id,
+            now=now,
+            deadline_s=deadline_s,
+            slot=slot_of(task_id, self.slots),
+            tells_processing=any("task.processing" in hook.events for hook in hooks),
+        )
+        forgotten_at = task.expires_at + timedelta(days=AFTERLIFE_DAYS + self.task_retention_days)
+        request = Request(
+            task_id=task_id,
+            owner=owner,
+            created_at=now,
+            deadline_s=deadline_s,
+            base_url=base_url,
+            ttl=int(forgotten_at.timestamp()),
+            metadata=dict(asked.metadata or {}),
+            webhooks=hooks,
+        )
+        return task, request
+
+    def _find(self, task_id: str, owner: str) -> TaskRecord | None:
+        if not TASK_ID.fullmatch(task_id):
+            return None
+        task = self.store.task(task_id)
+        if task is None or task.owner != owner:
+            return None
+        request = self.store.request(task_id)
+        if request is None or request.ttl <= self.clock().timestamp():  # DynamoDB forgets late
+            return None
+        return TaskRecord(task, request)
+
+    def _wake_poller(self, task: Task) -> None:
+        """Starts the worker of the task's slot unless its lease says that it runs; `due_at` is the net below."""
+        worker = task.slot % self.poller_workers
+        try:
+            lease = self.store.lease(worker)
+            if lease is None or lease.until <= self.clock():
+                self.invoker.invoke(self.poller_function, {"worker": worker, "task_id": task.task_id})
+        except Exception:  # the task is registered, and the next tick finds it
+            logger.exception("poller not woken", extra={"task_id": task.task_id, "worker": worker})
+
+    def _wake_notifier(self, task: Task) -> None:
+        try:
+            self.invoker.invoke(self.notifier_function, task_key(task.task_id))
+        except Exception:  # the deliveries are stored, and the poller finds them when they are due
+            logger.exception("notifier not woken", extra={"task_id": task.task_id})
+
+
+def _agrees(asked: TaskRequest, request: Request) -> bool:
+    """Whether a new registration asks for nothing else than the running one: each part is equal or absent."""
+    hooks = asked.asked_webhooks
+    return (
+        (hooks is None or sorted(_plain(hooks)) == sorted(_plain(request.webhooks)))
+        and (asked.metadata is None or asked.metadata == dict(request.metadata))
+        and (asked.deadline_s is None or asked.deadline_s == request.deadline_s)
+    )
+
+
+def _plain(hooks: Sequence[Webhook]) -> list[tuple[str, tuple[str, ...]]]:
+    return [(hook.url, hook.events) for hook in hooks]

@@ -1,0 +1,77 @@
+"""Writing a change of a task together with the deliveries that its owner is owed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from renderbell import webhooks
+from renderbell.delivery import EVENT_OF_STATUS, Delivery
+from renderbell.errors import VersionConflictError
+from renderbell.task import Request, Status, Task
+
+TRIES = 8
+
+
+class TransitionStore(Protocol):
+    """What is used of the store."""
+
+    def request(self, task_id: str) -> Request | None:
+        """What was asked when the task was registered."""
+
+    def save(self, before: Task, after: Task, deliveries: Sequence[Delivery] = (), *, token: str | None = None) -> Task:
+        """Writes the change if the task's version still stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A change as it was written; `before` is the state that it was really made from."""
+
+    before: Task
+    after: Task
+    deliveries: tuple[Delivery, ...] = ()
+
+    @property
+    def for_notifier(self) -> bool:
+        """Whether the notifier has something to do now."""
+        moved = self.before.status is not self.after.status
+        return moved and (self.after.status is Status.COPYING or bool(self.deliveries))
+
+
+def owed(store: TransitionStore, before: Task, after: Task, now: datetime) -> tuple[Delivery, ...]:
+    """The deliveries that a change of state owes; the request is read only where there may be any."""
+    event = EVENT_OF_STATUS.get(after.status)
+    if before.status is after.status or event is None:
+        return ()
+    if after.status is Status.PROCESSING and not after.tells_processing:
+        return ()
+    request = store.request(after.task_id)
+    return webhooks.deliveries_for(after, request, event, now) if request is not None else ()
+
+
+def change_task(
+    store: TransitionStore,
+    task: Task,
+    change: Callable[[Task, datetime], Task],
+    clock: Callable[[], datetime],
+) -> Changed | None:
+    """Applies a change and writes it; nothing is written where it changes nothing. None: the task is gone.
+
+    Whoever loses the race against another writer applies its change again to what the winner wrote: an index lags, so
+    a conflict is often only a stale version.
+    """
+    for _ in range(TRIES):
+        now = clock()
+        after = change(task, now)
+        if after is task:
+            return Changed(task, task)
+        deliveries = owed(store, task, after, now)
+        try:
+            return Changed(task, store.save(task, after, deliveries), deliveries)
+        except VersionConflictError as lost:
+            if lost.current is None:
+                return None
+            task = lost.current
+    return Changed(task, task)

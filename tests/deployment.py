@@ -1,0 +1,501 @@
+"""A whole deployment in virtual time: the real use cases and store over an in-process table, the rest scripted."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from standardwebhooks import Webhook
+
+from renderbell import endpoints
+from renderbell.deliver import Deliverer
+from renderbell.delivery import Answer
+from renderbell.egress import EgressPolicy
+from renderbell.errors import ConfigurationError
+from renderbell.notify import Notifier
+from renderbell.poll import Poller, PollSettings
+from renderbell.providers import Connection, HttpRequest, HttpResponse
+from renderbell.register import Registered, TaskRequest, Tasks
+from renderbell.store import DUE_PROJECTION, Store
+from renderbell.task import Source, StoredFile, Task, Upload
+from tests.dynamodb import FakeDynamoDB, Item
+from tests.virtual import START, VirtualPool, World
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+MASTER = b"m" * 43
+OWNER = "default"
+POLLER, NOTIFIER = "poller", "notifier"
+INVOKE_S = 0.05  # how long an asynchronous invocation takes to start
+API = "https://api.example.com/v1"
+
+T = TypeVar("T")
+
+
+INDEXES = {"due": ("slot", "due_at", DUE_PROJECTION), "list": ("list_pk", "list_sk", frozenset())}
+
+
+def in_process_table(name: str) -> FakeDynamoDB:
+    """A table in this process, with the indexes that the template gives it."""
+    return FakeDynamoDB(name, INDEXES)
+
+
+class LateTable(FakeDynamoDB):
+    """A table whose index `due` shows every write late, and which notes what its looks have shown.
+
+    `lag_s` is how late, in seconds.
+    """
+
+    def __init__(self, world: World, lag_s: float) -> None:
+        super().__init__("table", INDEXES)
+        self.looks: list[tuple[float, int]] = []  # when the index was asked, and how many items it showed
+        self._world = world
+        self._lag_s = lag_s
+        self._late: dict[tuple[str, str], Item] = {}
+
+    def query(self, **call: Any) -> dict[str, Any]:
+        if call.get("IndexName") != "due":
+            return super().query(**call)
+        now_items, self._items = self._items, self._late if self._lag_s else self._items
+        try:
+            page = super().query(**call)
+        finally:
+            self._items = now_items
+        self.looks.append(((self._world.now() - START).total_seconds(), len(page["Items"])))
+        return page
+
+    def _write(self, key: tuple[str, str], item: Item) -> None:
+        super()._write(key, item)
+        if self._lag_s:
+            shown = copy.deepcopy(item)
+            self._world.at(self._world.now() + timedelta(seconds=self._lag_s), lambda: self._show(key, shown))
+
+    def _show(self, key: tuple[str, str], item: Item) -> None:
+        self._late[key] = item
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a provider answers from a time on, counted in seconds from the start of the world."""
+
+    from_s: float
+    answer: dict[str, object] | Exception | int | bytes
+    latency_s: float = 0.2
+
+
+@dataclass
+class ScriptedProvider:
+    """Answers polls by a script for each of its tasks: words go into Jimmy's envelope, bytes are a whole body."""
+
+    world: World
+    scripts: dict[str, Sequence[Said]] = field(default_factory=dict)
+    polls: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    in_flight: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    most_in_flight: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def fetch(self, connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        provider_task_id = request.url.rsplit("/", 1)[-1]
+        now_s = (self.world.now() - START).total_seconds()
+        self.polls[provider_task_id].append(now_s)
+        said = [one for one in self.scripts[provider_task_id] if one.from_s <= now_s][-1]
+        self.in_flight[connection.name] += 1
+        self.most_in_flight[connection.name] = max(
+            self.most_in_flight[connection.name], self.in_flight[connection.name]
+        )
+        self.world.sleep(min(said.latency_s, timeout_s))
+        self.in_flight[connection.name] -= 1
+        if isinstance(said.answer, Exception):
+            raise said.answer
+        if isinstance(said.answer, int):
+            return HttpResponse(said.answer, {}, b"{}")
+        if isinstance(said.answer, bytes):
+            return HttpResponse(200, {"Content-Type": "application/json"}, said.answer)
+        body = json.dumps({"code": 20000, "msg": "ok", "data": said.answer})
+        return HttpResponse(200, {"Content-Type": "application/json"}, body.encode())
+
+
+def processing(from_s: float = 0, progress: int = 10, **more: Any) -> Said:
+    """The provider works."""
+    return Said(from_s, {"status": "processing", "progress": progress}, **more)
+
+
+def succeeded(from_s: float = 0, **more: Any) -> Said:
+    """The provider is done."""
+    result = {"video_url": "https://cdn.example.com/video.mp4?signature=s"}
+    return Said(from_s, {"status": "completed", "progress": 100, "result": result}, **more)
+
+
+def made_two_videos(from_s: float = 0) -> Said:
+    """A MoneyPrinterTurbo server is done, with two videos."""
+    videos = ["https://cdn.example.com/1.mp4", "https://cdn.example.com/2.mp4"]
+    return Said(from_s, json.dumps({"status": 200, "data": {"state": 1, "videos": videos}}).encode())
+
+
+def failed(from_s: float = 0, message: str = "no GPU") -> Said:
+    """The provider gave up."""
+    return Said(from_s, {"status": "failed", "error_message": message})
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One webhook as it came in."""
+
+    at_s: float
+    url: str
+    message_id: str
+    body: bytes
+    data: Mapping[str, Any]
+
+
+@dataclass
+class Receivers:
+    """Verifies every webhook with the independent package, and answers by a script for each URL."""
+
+    world: World
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    received: list[Received] = field(default_factory=list)
+    latency_s: float = 0.1
+    at_once: int = 0
+    most_at_once: int = 0
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float = 15.0) -> Answer:
+        secret = endpoints.derive_secret(MASTER, "owner", OWNER, 1)
+        verifier = Webhook(secret)
+        # The package compares with the machine's clock: move the timestamp's tolerance out of the way by signing time.
+        signed = verifier.sign(headers["webhook-id"], _as_utc(int(headers["webhook-timestamp"])), body.decode())
+        if signed not in headers["webhook-signature"].split(" "):
+            raise AssertionError("a webhook with a wrong signature")
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.world.sleep(self.latency_s)
+        self.at_once -= 1
+        now_s = (self.world.now() - START).total_seconds()
+        self.received.append(Received(now_s, url, headers["webhook-id"], body, json.loads(body)))
+        script = self.answers.get(url, [])
+        return script.pop(0) if len(script) > 1 else script[0] if script else Answer(204)
+
+
+def _as_utc(timestamp: int) -> datetime:
+    return datetime.fromtimestamp(timestamp, tz=START.tzinfo)
+
+
+@dataclass
+class ScriptedArchive:
+    """Stores files by name only; each key of `faults` fails as often as it lists errors.
+
+    Where `uploads` lists ids, each try keeps a part of the next such upload half-way.
+    """
+
+    world: World
+    objects: dict[str, StoredFile] = field(default_factory=dict)
+    faults: dict[str, list[Exception]] = field(default_factory=dict)
+    cleaned: list[str] = field(default_factory=list)
+    copy_s: float = 1.0
+    sources: list[str] = field(default_factory=list)
+    uploads: list[str] = field(default_factory=list)
+    begun_s: list[float] = field(default_factory=list)  # when each try began
+    hangs_s: float = 0.0  # how long the last write takes, in which nobody looks at the time
+
+    def store(
+        self,
+        *,
+        prefix: str,
+        n: int,
+        source: Source,
+        connection: Connection | None,
+        upload: Upload | None,
+        checkpoint: Callable[[Upload | None], None],
+        seconds_left: Callable[[], float],
+    ) -> StoredFile:
+        key = f"{prefix}/{n}.mp4"
+        self.sources.append(source.url)
+        self.begun_s.append((self.world.now() - START).total_seconds())
+        open_upload = (
+            Upload(n, key, self.uploads.pop(0), 5, "video/mp4", source.url, None, None) if self.uploads else None
+        )
+        if open_upload is not None and open_upload != upload:
+            checkpoint(open_upload)
+        for _ in range(10):
+            self.world.sleep(self.copy_s / 10)
+            seconds_left()
+        if open_upload is not None:
+            checkpoint(open_upload)  # a part more
+        self.world.sleep(self.hangs_s)
+        if faults := self.faults.get(f"{n}"):
+            raise faults.pop(0)
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        file = StoredFile(n, source.kind, "bucket", key, 1000, digest, "video/mp4", source.url)
+        self.objects[key] = file
+        return file
+
+    def clean(self, prefix: str, keep: Sequence[str] = ()) -> None:
+        self.cleaned.append(prefix)
+        for key in [key for key in self.objects if key.startswith(f"{prefix}/") and key not in keep]:
+            del self.objects[key]
+
+
+class Deployment:
+    """The functions of a deployment, as processes of one world.
+
+    `index_lag_s` is how late the index `due` shows a write. With `one_process`, all ticks share the pool of threads,
+    as on Lambda those do that follow one another in an environment.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int = 1,
+        slots: int = 4,
+        concurrency: int = 64,
+        seed: int = 1,
+        index_lag_s: float = 0.0,
+        one_process: bool = False,
+    ) -> None:
+        self.world = World()
+        self.table = LateTable(self.world, index_lag_s)
+        self.store = Store(cast("DynamoDBClient", self.table), "table")
+        self.provider = ScriptedProvider(self.world)
+        self.receivers = Receivers(self.world)
+        self.archive = ScriptedArchive(self.world)
+        self.connections: dict[str, Connection] = {}
+        self.settings = PollSettings(workers, slots, concurrency)
+        self.counts: dict[str, float] = defaultdict(float)
+        self.invocations: list[tuple[str, Mapping[str, object]]] = []
+        self.told: list[tuple[float, int]] = []  # when the notifier was told of deliveries, and of how many
+        self.ticks: list[tuple[float, float]] = []  # when each tick that has ended began and ended
+        self.unreadable = False  # whether Parameter Store cannot be read
+        self.wakes = True
+        self.loses: list[str] = []  # the next invocations of these functions never arrive
+        self.random = random.Random(seed)
+        self._one_process = one_process
+        self._idle_pools: list[VirtualPool] = []
+        self._ids = count(1)
+        self._tokens = count(1)
+        self.connect("studio")
+
+    # -- what a test says ---------------------------------------------------------------------------------------------
+
+    def connect(self, name: str, *, poll_interval_s: float = 10, **more: Any) -> None:
+        """Configures a connection."""
+        asked = {"type": "jimmy", "base_url": f"https://{name}.example.com", "poll_interval_s": poll_interval_s}
+        self.connections[name] = Connection.model_validate({"name": name, **asked, **more})
+
+    def register(
+        self,
+        *script: Said,
+        connection: str = "studio",
+        at_s: float = 0.0,
+        webhooks: Sequence[str] = (),
+        events: Sequence[str] | None = None,
+        **asked: Any,
+    ) -> str:
+        """Registers a task at a time; answers its id. Its provider speaks by the script."""
+        number = next(self._ids)
+        task_id, provider_task_id = _task_id(number), f"p{number}"
+        self.provider.scripts[provider_task_id] = script
+        request = TaskRequest.model_validate(
+            {
+                "connection": connection,
+                "provider_task_id": provider_task_id,
+                "webhooks": [{"url": url, **({"events": list(events)} if events else {})} for url in webhooks],
+                **asked,
+            }
+        )
+
+        def register() -> Registered:
+            return self.tasks(lambda: task_id).register_task(request, owner=OWNER, base_url=API)
+
+        self.world.spawn(register, delay_s=at_s - self.now_s)
+        return task_id
+
+    def tick_every_minute(self, *, until_s: float, first_s: float = 5.0) -> None:
+        """Lets the schedule fire."""
+        at_s = first_s
+        while at_s < until_s:
+            self.world.spawn(lambda: self._fire({}), delay_s=at_s - self.now_s)
+            at_s += 60
+
+    def tick_at(self, at_s: float) -> None:
+        """Lets the schedule fire once."""
+        self.world.spawn(lambda: self._fire({}), delay_s=at_s - self.now_s)
+
+    def cancel(self, task_id: str, *, at_s: float) -> None:
+        """Lets the owner cancel a task at a time."""
+        self.world.spawn(lambda: self.tasks(lambda: "").cancel_task(task_id, owner=OWNER), delay_s=at_s - self.now_s)
+
+    def kill_everything(self) -> None:
+        """All processes die where they are, and nothing that was planned happens."""
+        self.world._events.clear()
+
+    def run(self, until_s: float) -> None:
+        """Lets the world go on; raises what broke on the way."""
+        self.world.run(START + timedelta(seconds=until_s))
+        if self.world.broken:
+            raise self.world.broken[0]
+
+    # -- what it finds ------------------------------------------------------------------------------------------------
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since the start of the world."""
+        return (self.world.now() - START).total_seconds()
+
+    def task(self, task_id: str) -> Task:
+        """A task as it is stored."""
+        task = self.store.task(task_id)
+        if task is None:
+            raise AssertionError(f"no task {task_id}")
+        return task
+
+    def polls(self, task_id: str) -> list[float]:
+        """When a task was polled, in seconds."""
+        return self.provider.polls[self.task(task_id).provider_task_id]
+
+    def messages(self, task_id: str) -> list[Received]:
+        """The webhooks that came for a task."""
+        return [one for one in self.receivers.received if one.data["data"]["task_id"] == task_id]
+
+    # -- the functions ------------------------------------------------------------------------------------------------
+
+    def invoke(self, function_name: str, payload: Mapping[str, object]) -> None:
+        """Starts a function a moment later."""
+        self.invocations.append((function_name, payload))
+        if isinstance(items := payload.get("items"), list):
+            self.told.append((self.now_s, len(items)))
+        if function_name in self.loses:
+            self.loses.remove(function_name)
+        elif function_name == POLLER:
+            if self.wakes or "task_id" not in payload:
+                self.world.spawn(lambda: self._fire(payload), delay_s=INVOKE_S)
+        else:
+            self.world.spawn(lambda: self._notify(payload), delay_s=INVOKE_S)
+
+    def _fire(self, event: Mapping[str, Any]) -> None:
+        if "worker" not in event:
+            for worker in range(1, self.settings.workers):
+                self.invoke(POLLER, {"worker": worker})
+        began_s, pool = self.now_s, self._idle_pools.pop() if self._idle_pools else VirtualPool(self.world)
+        try:
+            self.poller(pool).poll_due_tasks(event.get("worker", 0), woken_for=event.get("task_id"))
+        finally:
+            self.ticks.append((began_s, self.now_s))
+            if self._one_process:
+                self._idle_pools.append(pool)
+
+    def _notify(self, event: Mapping[str, object]) -> None:
+        started = self.world.now()
+        self.notifier().handle(event, lambda: 300 - (self.world.now() - started).total_seconds())
+
+    def tasks(self, new_id: Callable[[], str]) -> Tasks:
+        """The owner's use cases."""
+        return Tasks(
+            store=self.store,
+            connections=_Connections(self),
+            invoker=self,
+            egress=EgressPolicy(),
+            clock=self.world.now,
+            new_id=new_id,
+            slots=self.settings.slots,
+            poller_workers=self.settings.workers,
+            poller_function=POLLER,
+            notifier_function=NOTIFIER,
+            task_retention_days=30,
+        )
+
+    def poller(self, pool: VirtualPool | None = None) -> Poller:
+        """A poller as a process has it, a fresh one unless it brings its pool."""
+        return Poller(
+            store=self.store,
+            connections=_Connections(self),
+            fetch=self.provider.fetch,
+            notify=lambda payload: self.invoke(NOTIFIER, payload),
+            clock=self.world.now,
+            pool=pool if pool is not None else VirtualPool(self.world),
+            settings=self.settings,
+            count=self._count,
+            random=self.random.random,
+            new_token=self._token,
+        )
+
+    def notifier(self) -> Notifier:
+        """A notifier as a fresh process has it."""
+        return Notifier(
+            store=self.store,
+            archive=self.archive,
+            connections=_Connections(self),
+            fetch=self.provider.fetch,
+            deliverer=Deliverer(
+                store=self.store,
+                poster=self.receivers,
+                secrets=lambda owner: [endpoints.derive_secret(MASTER, "owner", owner, 1)],
+                clock=self.world.now,
+                sleep=self.world.sleep,
+                side_by_side=self._side_by_side,
+                random=lambda: 0.5,
+                new_token=self._token,
+                count=self._count,
+            ),
+            clock=self.world.now,
+            new_token=self._token,
+            count=self._count,
+        )
+
+    def _side_by_side(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        results: dict[int, T] = {}
+        channel = self.world.channel()
+
+        def run(number: int, job: Callable[[], T]) -> None:
+            results[number] = job()
+            channel.put(number)
+
+        for number, job in enumerate(jobs):
+            self.world.spawn(lambda number=number, job=job: run(number, job))  # type: ignore[misc]
+        left = len(jobs)
+        while left:
+            left -= len(channel.wait(3600))
+        return [results[number] for number in range(len(jobs))]
+
+    def _count(self, name: str, value: float) -> None:
+        self.counts[name] += value
+
+    def _token(self) -> str:
+        return f"token-{next(self._tokens)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Connections:
+    world: Deployment
+
+    def get(self, name: str) -> Connection | None:
+        return self.all().get(name)
+
+    def all(self) -> Mapping[str, Connection]:
+        if self.world.unreadable:
+            raise ConfigurationError("the connections cannot be read from Parameter Store")
+        return self.world.connections
+
+
+def _task_id(number: int) -> str:
+    return f"tsk_{number:026d}"
+
+
+__all__ = [
+    "API",
+    "Deployment",
+    "Received",
+    "Said",
+    "failed",
+    "in_process_table",
+    "made_two_videos",
+    "processing",
+    "succeeded",
+]

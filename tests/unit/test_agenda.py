@@ -1,0 +1,503 @@
+"""What a poller holds in memory, by its rules alone: who is asked when, and what a successor has to know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from renderbell.agenda import Agenda, Terms, most_in_flight
+from renderbell.errors import ProviderAuthError, ProviderError, ProviderProtocolError, ProviderUnavailable
+from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
+from renderbell.store import ConnectionHealth, Served
+from renderbell.task import Step, Streak, StreakKind, Task, new_task
+from tests.virtual import START
+
+DEAD = ProviderUnavailable("dead")
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def seconds(time: datetime | None) -> float:
+    assert time is not None
+    return (time - START).total_seconds()
+
+
+def a_task(name: str = "one", *, connection: str = "studio", created_s: float = 0, deadline_s: int = 86_400) -> Task:
+    return new_task(
+        task_id=name,
+        owner="default",
+        connection=connection,
+        provider="jimmy",
+        provider_task_id=name,
+        now=at(created_s),
+        deadline_s=deadline_s,
+        slot=0,
+        tells_processing=False,
+    )
+
+
+class Rig:
+    """An agenda with its connections' terms and chance in the test's hands."""
+
+    def __init__(self, *, concurrency: int = 64, interval_s: float = 60, chance: float = 0.5) -> None:
+        self.terms: dict[str, Terms] = {}
+        self.usual = Terms(PollSchedule(interval_s))
+        self.chance = chance
+        self.agenda = Agenda(
+            concurrency=concurrency,
+            terms=lambda name: self.terms.get(name, self.usual),
+            random=lambda: self.chance,
+        )
+
+    def adopt(self, *tasks: Task, served: Served | None = None, now_s: float = 0) -> None:
+        self.agenda.adopt(tasks, served or Served(), at(now_s))
+        for name in self.agenda.unknown_health():
+            self.agenda.set_health(name, None)
+
+    def start(self, now_s: float) -> list[str]:
+        return [task.task_id for task in self.agenda.start(at(now_s))]
+
+    def finish(
+        self, task: Task, now_s: float, error: ProviderError | None = None
+    ) -> tuple[str, ConnectionHealth | None] | None:
+        return self.agenda.finish(task.task_id, task, error, at(now_s))
+
+    def next_s(self) -> float:
+        return seconds(self.agenda.next_start())
+
+    def served(self, now_s: float, *, looked_s: float | None = None, leaving: bool = False) -> Served:
+        return self.agenda.served(at(now_s), at(now_s if looked_s is None else looked_s), leaving=leaving)
+
+
+def grid(task: Task, after_s: float, interval_s: float = 60) -> float:
+    """A task's first polling moment after a time."""
+    return seconds(next_moment(PollSchedule(interval_s), task.created_at, task.task_id, at(after_s)))
+
+
+class TestMoments:
+    def test_several_missed_ones_are_one_poll(self) -> None:
+        rig, task = Rig(), a_task()
+        rig.adopt(task, now_s=3600)
+        assert rig.start(3600) == ["one"]
+        rig.finish(task, 3601)
+        assert rig.next_s() == grid(task, 3601)
+
+    def test_several_missed_since_they_were_last_served_are_one_poll(self) -> None:
+        rig, task = Rig(), a_task()
+        rig.adopt(task, served=Served(at(1000)), now_s=3600)
+        assert rig.next_s() == seconds(last_moment(PollSchedule(60), START, "one", at(3600)))
+        assert rig.start(3600) == ["one"]
+        rig.finish(task, 3601)
+        assert rig.next_s() == grid(task, 3601)
+
+    def test_that_an_earlier_holder_has_asked_are_not_asked_again(self) -> None:
+        rig, task = Rig(), a_task()
+        rig.adopt(task, served=Served(at(300)), now_s=301)
+        assert rig.next_s() == grid(task, 300)
+
+    def test_are_asked_the_oldest_first(self) -> None:
+        rig = Rig(concurrency=4)
+        tasks = [a_task(f"t{number}") for number in range(12)]
+        rig.adopt(*tasks, now_s=3600)
+        asked = []
+        for turn in range(3):
+            started = rig.start(3600 + turn)
+            asked += started
+            for name in started:
+                rig.finish(a_task(name), 3600 + turn)
+        moments = [seconds(last_moment(PollSchedule(60), START, name, at(3600))) for name in asked]
+        assert len(asked) == 12
+        assert moments == sorted(moments)
+
+    def test_include_one_at_the_deadline(self) -> None:
+        rig, task = Rig(interval_s=300), a_task(deadline_s=65)
+        rig.adopt(task)
+        rig.start(0)
+        rig.finish(task, 1)
+        assert rig.next_s() == 65
+
+    def test_of_a_task_that_is_adopted_include_one_at_the_deadline(self) -> None:
+        rig, task = Rig(interval_s=300), a_task(deadline_s=65)
+        rig.adopt(task, served=Served(at(30)), now_s=31)
+        assert rig.next_s() == 65
+
+    def test_after_a_deadline_without_an_answer_are_ten_seconds_apart(self) -> None:
+        rig, task = Rig(interval_s=300), a_task(deadline_s=65)
+        rig.adopt(task, now_s=66)
+        rig.start(66)
+        rig.finish(task, 67, ProviderProtocolError("HTML"))
+        assert rig.next_s() == 77
+
+    def test_long_after_the_deadline_the_task_is_given_up_once(self) -> None:
+        rig, task = Rig(interval_s=300), a_task(deadline_s=65)
+        rig.adopt(task, now_s=66)
+        assert rig.agenda.overdue(at(124)) == []
+        assert rig.agenda.overdue(at(126)) == [task]
+        assert rig.agenda.overdue(at(129)) == []
+
+    def test_in_doubt_are_the_tasks_own(self) -> None:
+        rig, task = Rig(interval_s=10), a_task()
+        rig.adopt(task)
+        rig.start(0)
+        doubted = replace(task, version=2, streak=Streak(StreakKind.NOT_FOUND, 1, at(1)), due_at=at(61))
+        rig.finish(doubted, 1)
+        assert rig.next_s() == 61
+
+    def test_in_doubt_that_could_not_be_saved_follow_the_grid(self) -> None:
+        rig = Rig(interval_s=10)
+        doubted = replace(a_task(), version=2, streak=Streak(StreakKind.NOT_FOUND, 1, START), due_at=at(60))
+        rig.adopt(doubted, served=Served(at(50)), now_s=51)
+        assert rig.next_s() == 60
+        rig.start(60)
+        rig.finish(doubted, 60.1)  # as it was: the write failed
+        assert rig.next_s() == grid(doubted, 60.1, 10)
+
+
+class TestALook:
+    def test_brings_new_tasks_which_are_asked_at_once(self) -> None:
+        rig = Rig(interval_s=300)
+        rig.adopt(a_task(), served=Served(at(300)), now_s=301)
+        rig.agenda.notice([a_task("two", created_s=302)], at(303))
+        assert rig.start(303) == ["two"]
+
+    def test_that_shows_an_ended_task_once_more_does_not_bring_it_back(self) -> None:
+        rig, task = Rig(), a_task()
+        rig.adopt(task)
+        rig.start(0)
+        rig.finish(replace(task, version=2, step=Step.COPY), 1)
+        rig.agenda.notice([task], at(3))
+        assert rig.agenda.next_need() is None
+
+    def test_that_shows_a_task_which_is_gone_does_not_bring_it_back(self) -> None:
+        rig, task = Rig(), a_task()
+        rig.adopt(task)
+        rig.start(0)
+        rig.agenda.finish("one", None, None, at(1))
+        rig.agenda.notice([task], at(3))
+        assert rig.agenda.next_need() is None
+
+    def test_that_shows_an_older_version_changes_nothing(self) -> None:
+        rig, task = Rig(), a_task()
+        rig.adopt(task)
+        rig.start(0)
+        rig.finish(replace(task, version=2), 1)
+        before = rig.next_s()
+        rig.agenda.notice([task], at(3))
+        assert rig.start(3) == []
+        assert rig.next_s() == before
+
+    def test_that_shows_what_another_ended_drops_the_task_in_flight(self) -> None:
+        rig, task = Rig(), a_task()
+        rig.adopt(task)
+        rig.start(0)
+        rig.agenda.notice([replace(task, version=3, step=Step.COPY)], at(3))
+        rig.finish(replace(task, version=2), 4)
+        assert rig.agenda.in_flight == 0
+        assert rig.agenda.next_need() is None
+        rig.agenda.notice([replace(task, version=2)], at(5))
+        assert rig.agenda.next_need() is None
+
+    def test_that_shows_a_newer_version_while_a_poll_is_under_way_keeps_it(self) -> None:
+        rig, task = Rig(interval_s=10), a_task()
+        rig.adopt(task)
+        rig.start(0)
+        newer = replace(task, version=3, streak=Streak(StreakKind.NOT_FOUND, 1, at(1)), due_at=at(61))
+        rig.agenda.notice([newer], at(3))
+        assert rig.start(3) == []
+        rig.finish(replace(task, version=2), 4)
+        assert rig.next_s() == 61
+
+
+class TestWhatIsServed:
+    def flying(self) -> tuple[Rig, float]:
+        """A task whose moment is not ten seconds old, in flight; the moment, in seconds."""
+        rig, task = Rig(), a_task()
+        moment = grid(task, 100)
+        rig.adopt(task, served=Served(at(100)), now_s=101)
+        assert rig.start(moment) == ["one"]
+        return rig, moment
+
+    def test_at_a_renewal_leaves_out_what_is_in_flight(self) -> None:
+        rig, moment = self.flying()
+        assert seconds(rig.served(moment + 3).until) == moment
+
+    def test_at_a_renewal_leaves_out_what_has_long_been_in_flight(self) -> None:
+        rig, moment = self.flying()
+        assert rig.served(moment + 9).lagging == {"studio": at(moment)}
+
+    def test_when_leaving_includes_what_is_in_flight(self) -> None:
+        rig, moment = self.flying()
+        served = rig.served(moment + 9, leaving=True)
+        assert (seconds(served.until), served.lagging) == (moment + 9, {})
+
+    def test_does_not_cover_the_youngest(self) -> None:
+        rig = Rig(interval_s=300)
+        covered, young = a_task("covered", created_s=584), a_task("young", created_s=586)
+        rig.adopt(covered, young, served=Served(at(600)), now_s=601)
+        assert rig.start(601) == ["young"]
+
+    def test_covers_nothing_while_nothing_is_known(self) -> None:
+        rig = Rig(interval_s=300)
+        rig.adopt(a_task(), served=Served(), now_s=301)
+        assert rig.start(301) == ["one"]
+
+    def test_leaves_a_connection_that_lags_a_time_of_its_own(self) -> None:
+        rig = Rig()
+        rig.terms["slow"] = Terms(PollSchedule(60), max_concurrency=1)
+        slow = [a_task(f"slow{number}", connection="slow") for number in range(2)]
+        good = a_task("good")
+        rig.adopt(*slow, good, now_s=0)
+        rig.start(0)
+        rig.finish(good, 1)
+        served = rig.served(30, leaving=True)
+        assert served.lagging == {"slow": START}
+        assert seconds(served.until) == min(30, rig.next_s())
+
+    def test_is_drawn_back_by_a_connection_that_hardly_lags(self) -> None:
+        rig = Rig()
+        rig.adopt(a_task())
+        served = rig.served(4)
+        assert (seconds(served.until), served.lagging) == (0, {})
+
+    def test_of_a_connection_that_lags_is_what_its_successor_goes_by(self) -> None:
+        rig = Rig(interval_s=300)
+        slow, good = a_task("slow", connection="slow"), a_task("good")
+        missed = [next_moment(PollSchedule(300), START, task.task_id, at(3000)) for task in (slow, good)]
+        until = max(missed) + timedelta(seconds=1)
+        served = Served(until, {"slow": missed[0]})
+        rig.adopt(slow, good, served=served, now_s=seconds(until) + 1)
+        assert rig.start(seconds(until) + 1) == ["slow"]
+
+    def test_has_room_for_fifty_that_lag_and_draws_the_rest_together(self) -> None:
+        rig = Rig()
+        tasks = [a_task(f"t{number}", connection=f"c{number:02}", created_s=-100 + number) for number in range(60)]
+        rig.usual = Terms(PollSchedule(100_000))  # their first moment is the only one
+        rig.adopt(*tasks)
+        served = rig.served(0, leaving=True)
+        assert sorted(served.lagging) == [f"c{number:02}" for number in range(50)]
+        assert seconds(served.until) == -50, "the oldest of those without a time of their own"
+
+    def test_ends_where_the_last_look_could_not_see(self) -> None:
+        rig = Rig(interval_s=300)
+        rig.adopt(a_task(), served=Served(at(300)), now_s=301)
+        covered = rig.served(310, looked_s=290, leaving=True).until
+        unseen = a_task("unseen", created_s=285.1)  # an index may have hidden it at 290
+        next_one = Rig(interval_s=300)
+        next_one.adopt(unseen, served=Served(covered), now_s=311)
+        assert next_one.start(311) == ["unseen"]
+
+
+class TestARate:
+    def test_is_kept_by_each_poll(self) -> None:
+        rig = Rig()
+        rig.usual = Terms(PollSchedule(60), max_polls_per_s=0.1)
+        rig.adopt(*[a_task(f"t{number}") for number in range(5)])
+        assert [len(rig.start(now)) for now in (0, 5, 10, 15, 20)] == [1, 0, 1, 0, 1]
+
+    def test_catches_up_for_no_more_than_a_second(self) -> None:
+        rig = Rig()
+        rig.usual = Terms(PollSchedule(60), max_polls_per_s=2)
+        rig.adopt(*[a_task(f"t{number}") for number in range(20)])
+        assert len(rig.start(0)) == 1
+        assert len(rig.start(8)) == 3
+
+    def test_goes_over_to_the_next_holder(self) -> None:
+        rig = Rig()
+        rig.usual = Terms(PollSchedule(60), max_polls_per_s=0.05)
+        rig.adopt(a_task("one"), a_task("two"))
+        rig.start(0)
+        served = rig.served(1, leaving=True)
+        assert served.paced == {"studio": at(20)}
+        successor = Rig()
+        successor.usual = rig.usual
+        successor.adopt(a_task("two"), served=served, now_s=2)
+        assert successor.start(19) == []
+        assert successor.next_s() == 20
+        assert successor.start(20) == ["two"]
+
+    def test_that_allows_the_next_poll_already_needs_no_note(self) -> None:
+        rig = Rig()
+        rig.usual = Terms(PollSchedule(60), max_polls_per_s=1)
+        rig.adopt(a_task())
+        rig.start(0)
+        assert rig.served(2).paced == {}
+
+
+class TestThreads:
+    def test_of_one_connection_are_no_more_than_it_allows(self) -> None:
+        rig = Rig()
+        rig.usual = Terms(PollSchedule(60), max_concurrency=3)
+        rig.adopt(*[a_task(f"t{number}") for number in range(9)])
+        assert len(rig.start(0)) == 3
+        assert rig.agenda.next_start() is None, "time alone lets no other start"
+
+    def test_are_shared_by_the_connections(self) -> None:
+        rig = Rig(concurrency=16)
+        rig.adopt(*[a_task(f"{name}{n}", connection=name) for name in ("a", "b") for n in range(20)])
+        started = rig.start(0)
+        assert [sum(one.startswith(name) for one in started) for name in ("a", "b")] == [8, 8]
+
+    def test_are_left_for_a_connection_that_comes_when_all_are_taken(self) -> None:
+        rig = Rig(concurrency=8)
+        rig.adopt(*[a_task(f"a{n}", connection="a") for n in range(20)])
+        assert len(rig.start(0)) == 8
+        rig.agenda.notice([a_task(f"b{n}", connection="b", created_s=1) for n in range(20)], at(1))
+        rig.agenda.set_health("b", None)
+        assert len(rig.start(1)) == 4
+
+    def test_have_an_end_however_many_connections_there_are(self) -> None:
+        rig = Rig(concurrency=8)
+        rig.adopt(*[a_task(f"{name}-{n}", connection=f"c{name}") for name in range(20) for n in range(5)])
+        assert len(rig.start(0)) == most_in_flight(8)
+        assert rig.agenda.next_start() is None
+
+
+class TestTerms:
+    def test_that_cannot_be_read_start_nothing(self) -> None:
+        rig = Rig()
+        rig.terms["studio"] = Terms(PollSchedule(30), known=False)
+        rig.adopt(a_task())
+        assert rig.start(0) == []
+        assert rig.agenda.next_start() is None
+
+    def test_that_can_be_read_again_hold(self) -> None:
+        rig = Rig()
+        rig.terms["studio"] = Terms(PollSchedule(30), known=False)
+        rig.adopt(*[a_task(f"t{number}") for number in range(9)])
+        rig.terms["studio"] = Terms(PollSchedule(30), max_concurrency=2)
+        rig.agenda.renew_terms()
+        assert len(rig.start(3)) == 2
+
+
+class TestABackOff:
+    def after(self, rig: Rig, faults: int, error: ProviderError = DEAD) -> list[ConnectionHealth | None]:
+        """A connection's back-off after each of some faults in a row, each at the first time that it allows."""
+        task, found, now_s = a_task(), [], 0.0
+        rig.adopt(task)
+        for _ in range(faults):
+            now_s = max(now_s, rig.next_s())
+            assert rig.start(now_s) == ["one"]
+            changed = rig.finish(task, now_s, error)
+            found.append(changed[1] if changed is not None else None)
+        return found
+
+    def delays(self, rig: Rig) -> list[float]:
+        """How long each step lasts, from the poll that took it."""
+        task, now_s, found = a_task(), 0.0, []
+        rig.adopt(task)
+        for _ in range(16):
+            now_s = max(now_s, rig.next_s())
+            rig.start(now_s)
+            changed = rig.finish(task, now_s, DEAD)
+            if changed is not None and changed[1] is not None:
+                found.append(round(seconds(changed[1].retry_at) - now_s, 3))
+        return found
+
+    def test_begins_with_the_fifth_fault_in_a_row(self) -> None:
+        steps = [health and health.steps for health in self.after(Rig(), 6)]
+        assert steps == [None, None, None, None, 1, 2]
+
+    def test_begins_for_a_refused_key_as_well(self) -> None:
+        last = self.after(Rig(), 5, ProviderAuthError("401"))[-1]
+        assert last is not None
+        assert last.kind == "auth"
+
+    def test_grows_to_five_minutes(self) -> None:
+        delays = self.delays(Rig(interval_s=1))
+        assert delays == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]
+
+    @pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.8), (1.0, 1.2)])
+    def test_strays_by_a_fifth(self, chance: float, factor: float) -> None:
+        delays = self.delays(Rig(interval_s=1, chance=chance))
+        assert delays[:9] == [pytest.approx(step * factor) for step in CONNECTION_BACKOFF_S]
+
+    def test_is_not_stepped_by_what_was_in_flight_when_it_stepped(self) -> None:
+        rig = Rig()
+        tasks = [a_task(f"t{number}") for number in range(12)]
+        rig.adopt(*tasks)
+        assert len(rig.start(0)) == 12
+        changes = [rig.finish(task, 1 + 0.1 * number, DEAD) for number, task in enumerate(tasks)]
+        assert [change is not None for change in changes] == [number == 4 for number in range(12)]
+
+    def test_is_not_ended_by_what_was_in_flight_when_it_stepped(self) -> None:
+        rig = Rig()
+        tasks = [a_task(f"t{number}") for number in range(6)]
+        rig.adopt(*tasks)
+        rig.start(0)
+        for task in tasks[:5]:
+            rig.finish(task, 1, DEAD)
+        assert rig.finish(tasks[5], 1.5) is None
+        assert seconds(rig.agenda.next_need()) == pytest.approx(max(3, min(grid(task, 1) for task in tasks)))
+
+    def test_ends_with_an_answer_of_a_probe(self) -> None:
+        rig = Rig()
+        self.after(rig, 5)
+        now_s = rig.next_s()
+        rig.start(now_s)
+        assert rig.finish(a_task(), now_s + 1) == ("studio", None)
+        assert rig.next_s() == grid(a_task(), now_s + 1)
+
+    def test_lets_one_probe_ask_and_no_other_before_its_time(self) -> None:
+        rig = Rig()
+        tasks = [a_task(f"t{number}") for number in range(9)]
+        rig.agenda.adopt(tasks, Served(), START)
+        rig.agenda.set_health("studio", ConnectionHealth(3, at(8), "unavailable", START, 7))
+        assert rig.start(7) == []
+        assert len(rig.start(8)) == 1
+        assert rig.start(9) == []
+
+    def test_probes_with_any_task_that_is_due(self) -> None:
+        probes = set()
+        for chance in range(10):
+            rig = Rig(chance=chance / 10)
+            rig.agenda.adopt([a_task(f"t{number}") for number in range(10)], Served(), START)
+            rig.agenda.set_health("studio", ConnectionHealth(3, at(0), "unavailable", START, 7))
+            probes.update(rig.start(1))
+        assert len(probes) == 10
+
+    def test_probes_with_no_task_before_it_is_due(self) -> None:
+        rig = Rig(interval_s=300, chance=0.999)
+        early = a_task("early", created_s=-1000)
+        rig.agenda.adopt([early, a_task("due", created_s=0)], Served(at(0)), at(1))
+        rig.agenda.set_health("studio", ConnectionHealth(3, at(0), "unavailable", START, 7))
+        assert rig.start(1) == ["due"]
+
+    def test_follows_a_hint_at_once(self) -> None:
+        (first,) = self.after(Rig(), 1, ProviderUnavailable("429", retry_after=40))
+        assert first is not None
+        assert seconds(first.retry_at) == 40
+
+    def test_follows_a_hint_for_an_hour_at_most(self) -> None:
+        (first,) = self.after(Rig(), 1, ProviderUnavailable("429", retry_after=1e9))
+        assert first is not None
+        assert seconds(first.retry_at) == 3600
+
+    def test_counts_the_faults_of_an_earlier_holder(self) -> None:
+        rig, task = Rig(), a_task()
+        rig.agenda.adopt([task], Served(), START)
+        rig.agenda.set_health("studio", ConnectionHealth(0, START, "unavailable", START, 4))
+        assert rig.start(0) == ["one"], "four faults are no back-off"
+        changed = rig.finish(task, 1, DEAD)
+        assert changed is not None
+        assert changed[1] is not None
+        assert (changed[1].steps, changed[1].failures) == (1, 5)
+
+    def test_tells_of_faults_that_a_successor_has_to_count_once(self) -> None:
+        rig, task = Rig(), a_task()
+        self.after(rig, 3)
+        ((name, kept),) = rig.agenda.unkept_failures(at(200))
+        assert (name, kept.steps, kept.failures, kept.kind) == ("studio", 0, 3, "unavailable")
+        assert rig.agenda.unkept_failures(at(201)) == []
+        now_s = rig.next_s()
+        rig.start(now_s)
+        assert rig.finish(task, now_s) == ("studio", None), "what was kept is to be forgotten"
+
+    def test_needs_no_poller_before_it_ends(self) -> None:
+        rig = Rig(interval_s=10)
+        rig.agenda.adopt([a_task()], Served(), START)
+        rig.agenda.set_health("studio", ConnectionHealth(9, at(250), "unavailable", START, 13))
+        assert seconds(rig.agenda.next_need()) == 250

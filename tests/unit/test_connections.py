@@ -1,0 +1,272 @@
+"""The operator's connections, as Parameter Store holds them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as all_of
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.parameters import SSMProvider
+from botocore.stub import Stubber
+
+from renderbell.connections import MAX_AGE_S, STALE_S, Connections, parameters_under, parse_connection, usable_by
+from renderbell.errors import ConfigurationError
+
+STUDIO = json.dumps({"type": "jimmy", "base_url": "https://jimmy.example", "api_key": "very-secret"})
+
+
+class Parameters:
+    """Parameter Store: counts how often it is read, and can be out of order."""
+
+    def __init__(self, **texts: str) -> None:
+        self.texts = texts
+        self.reads = 0
+        self.trouble: Exception | None = None
+
+    def __call__(self) -> Mapping[str, str]:
+        self.reads += 1
+        if self.trouble is not None:
+            raise self.trouble
+        return dict(self.texts)
+
+
+class Seconds:
+    """A monotonic clock that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.looks = threading.Semaphore(0)
+
+    def __call__(self) -> float:
+        self.looks.release()
+        return self.now
+
+
+class SlowParameters(Parameters):
+    """A Parameter Store whose next read takes as long as the test wants, and 52 seconds by the clock."""
+
+    def __init__(self, clock: Seconds, **texts: str) -> None:
+        super().__init__(**texts)
+        self._clock = clock
+        self.slow = False
+        self.asked = threading.Event()
+        self.answers = threading.Event()
+
+    def __call__(self) -> Mapping[str, str]:
+        if self.slow:
+            self.asked.set()
+            assert self.answers.wait(10)
+            self._clock.now += 52
+        return super().__call__()
+
+
+def test_a_connection_is_found_by_the_last_segment_of_its_path() -> None:
+    connection = Connections(Parameters(studio=STUDIO), Seconds()).get("studio")
+    assert connection is not None
+    assert (connection.name, connection.type) == ("studio", "jimmy")
+    assert connection.api_key is not None
+    assert connection.api_key.get_secret_value() == "very-secret"
+
+
+def test_an_unknown_connection_is_none() -> None:
+    assert Connections(Parameters(studio=STUDIO), Seconds()).get("other") is None
+
+
+def test_parameters_are_read_once_a_minute() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+    connections = Connections(parameters, clock)
+    for _ in range(3):
+        connections.get("studio")
+    clock.now += MAX_AGE_S - 1
+    connections.get("studio")
+    assert parameters.reads == 1
+    parameters.texts["second"] = STUDIO
+    clock.now += 1
+    assert set(connections.all()) == {"studio", "second"}
+    assert parameters.reads == 2
+
+
+def test_an_unchanged_connection_stays_the_same_object() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+    connections = Connections(parameters, clock)
+    before = connections.get("studio")
+    clock.now += MAX_AGE_S
+    assert connections.get("studio") is before
+    assert parameters.reads == 2
+
+
+def test_a_removed_connection_is_gone_after_a_minute() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+    connections = Connections(parameters, clock)
+    connections.get("studio")
+    del parameters.texts["studio"]
+    clock.now += MAX_AGE_S
+    assert connections.get("studio") is None
+
+
+def test_a_bad_parameter_breaks_no_other_and_its_problem_shows_no_secret() -> None:
+    bad = json.dumps({"type": "jimmy", "base_url": "ftp://x", "api_key": ["hunter2"], "colour": "hunter3"})
+    connections = Connections(Parameters(studio=STUDIO, bad=bad, worse="{hunter4"), Seconds())
+    assert set(connections.all()) == {"studio"}
+    problems = connections.problems()
+    assert set(problems) == {"bad", "worse"}
+    assert "base_url" in problems["bad"]
+    assert "colour" in problems["bad"]
+    assert not [word for word in ("hunter2", "hunter3", "hunter4") if word in str(problems)]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "not valid JSON"),
+        ("[]", "not a JSON object"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"type": "jimmy"}', "base_url"),
+        ('{"type": "sora", "base_url": "https://x.example"}', "type: must be one of"),
+        ('{"name": "other", "type": "jimmy", "base_url": "https://x.example"}', "name"),
+        ('{"name": "NO", "type": "jimmy", "base_url": "https://x.example"}', "name"),
+        ('{"type": "jimmy", "base_url": "https://x.example", "owners": ["Not Good"]}', "owners"),
+    ],
+)
+def test_a_parameter_that_is_no_connection_says_why(text: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        parse_connection("studio", text)
+
+
+def test_a_parameter_with_an_unusable_name_is_a_problem_of_its_own() -> None:
+    connections = Connections(Parameters(My_Studio=STUDIO), Seconds())
+    assert connections.get("My_Studio") is None
+    assert set(connections.problems()) == {"My_Studio"}
+
+
+def test_old_values_serve_while_parameter_store_cannot_be_read_but_not_for_ever() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+    connections = Connections(parameters, clock)
+    connections.get("studio")
+    parameters.trouble = RuntimeError("throttled")
+    clock.now += STALE_S
+    assert connections.get("studio") is not None
+    clock.now += 10
+    with pytest.raises(ConfigurationError):
+        connections.get("studio")
+    parameters.trouble = None
+    assert connections.get("studio") is not None
+
+
+def test_parameter_store_in_trouble_is_not_asked_at_every_call() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+    connections = Connections(parameters, clock)
+    connections.get("studio")
+    parameters.trouble = RuntimeError("throttled")
+    clock.now += MAX_AGE_S
+    for _ in range(10):
+        connections.get("studio")
+    assert parameters.reads == 2
+
+
+def test_a_slow_read_is_not_repeated_by_those_who_come_after_it() -> None:
+    clock = Seconds()
+    parameters = SlowParameters(clock, studio=STUDIO)
+    parameters.slow = True
+    parameters.answers.set()
+    connections = Connections(parameters, clock)
+    for _ in range(3):
+        assert connections.get("studio") is not None
+        clock.now += 10  # 62 s since the read began
+    assert parameters.reads == 1
+
+
+@pytest.mark.parametrize("trouble", [None, RuntimeError("throttled")])
+def test_while_one_thread_reads_again_the_others_get_the_old_values_at_once(trouble: Exception | None) -> None:
+    clock = Seconds()
+    parameters = SlowParameters(clock, studio=STUDIO)
+    connections = Connections(parameters, clock)
+    before = connections.get("studio")
+    clock.now += MAX_AGE_S
+    parameters.slow, parameters.trouble = True, trouble
+    with ThreadPoolExecutor(5) as threads:
+        reading = threads.submit(connections.get, "studio")
+        assert parameters.asked.wait(10)
+        try:
+            others = [threads.submit(connections.get, "studio") for _ in range(4)]
+            assert [one.result(5) for one in others] == [before] * 4
+        finally:
+            parameters.answers.set()
+        assert reading.result(10) == before
+    assert connections.get("studio") == before
+    assert parameters.reads == 2
+
+
+@pytest.mark.parametrize("trouble", [None, RuntimeError("throttled")])
+def test_those_who_wait_for_the_very_first_read_share_what_it_brings(trouble: Exception | None) -> None:
+    clock = Seconds()
+    parameters = SlowParameters(clock, studio=STUDIO)
+    parameters.slow, parameters.trouble = True, trouble
+    connections = Connections(parameters, clock)
+    with ThreadPoolExecutor(4) as threads:
+        waiting = [threads.submit(connections.get, "studio")]
+        assert parameters.asked.wait(10)
+        waiting += [threads.submit(connections.get, "studio") for _ in range(3)]
+        for _ in range(5):  # each has looked at the clock and found nothing to go on; the reader looked once more
+            assert clock.looks.acquire(timeout=10)
+        parameters.answers.set()
+        all_of(waiting, timeout=10)
+    for one in waiting:
+        if trouble is None:
+            assert one.result() is not None
+        else:
+            with pytest.raises(ConfigurationError, match="Parameter Store"):
+                one.result()
+    assert parameters.reads == 1
+
+
+def test_values_that_are_too_old_serve_nobody_while_they_are_read_again() -> None:
+    clock = Seconds()
+    parameters = SlowParameters(clock, studio=STUDIO)
+    connections = Connections(parameters, clock)
+    connections.get("studio")
+    clock.now += STALE_S + 1
+    parameters.slow = True
+    del parameters.texts["studio"]
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(connections.get, "studio") for _ in range(2)]
+        assert parameters.asked.wait(10)
+        parameters.answers.set()
+        assert [one.result(10) for one in waiting] == [None, None]
+
+
+def test_without_any_value_trouble_is_raised() -> None:
+    parameters = Parameters()
+    parameters.trouble = RuntimeError("no way")
+    with pytest.raises(ConfigurationError, match="Parameter Store"):
+        Connections(parameters, Seconds()).get("studio")
+
+
+@pytest.mark.parametrize(
+    ("owners", "usable"), [(["default"], False), (["team-a", "team-b"], True), (["*"], True), ([], False)]
+)
+def test_only_listed_owners_use_a_connection(owners: list[str], usable: bool) -> None:
+    text = json.dumps({"type": "jimmy", "base_url": "https://jimmy.example", "owners": owners})
+    assert usable_by(parse_connection("studio", text), "team-b") is usable
+
+
+def test_a_connection_belongs_to_the_default_owner_unless_it_says_more() -> None:
+    connection = parse_connection("studio", STUDIO)
+    assert usable_by(connection, "default")
+    assert not usable_by(connection, "team-b")
+
+
+def test_all_pages_of_parameters_are_read_and_decrypted() -> None:
+    client = boto3.client("ssm", region_name="eu-central-1", aws_access_key_id="test", aws_secret_access_key="test")
+    asked = {"Path": "/rb/connections", "WithDecryption": True, "Recursive": False}
+    with Stubber(client) as stub:
+        first = {"Parameters": [{"Name": "/rb/connections/studio", "Value": "one"}], "NextToken": "more"}
+        stub.add_response("get_parameters_by_path", first, asked)
+        second = {"Parameters": [{"Name": "/rb/connections/other", "Value": "two"}]}
+        stub.add_response("get_parameters_by_path", second, {**asked, "NextToken": "more"})
+        found = parameters_under(SSMProvider(boto3_client=client), "/rb/connections")()
+    assert found == {"studio": "one", "other": "two"}
