@@ -1,0 +1,73 @@
+"""The OpenAPI document: complete, and the same in the repository as in the code."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from renderbell.api import DOCUMENTED_URL, VERSION, openapi_document
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(openapi_document(DOCUMENTED_URL))
+    return found
+
+
+def test_the_committed_document_is_that_of_the_code() -> None:
+    committed = (ROOT / "docs" / "openapi.json").read_text("utf-8")
+    assert committed == openapi_document(DOCUMENTED_URL) + "\n", "run: python -m renderbell.api > docs/openapi.json"
+
+
+def test_the_version_is_the_projects() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["version"] == VERSION
+
+
+def test_every_route_is_documented_and_has_a_sample_event(document: dict[str, Any]) -> None:
+    documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    samples = [json.loads(file.read_text("utf-8")) for file in (ROOT / "events").glob("api-*.json")]
+    assert documented == {(event["httpMethod"], event["resource"]) for event in samples}
+
+
+def test_every_operation_says_what_it_is_for_and_whether_it_needs_a_key(document: dict[str, Any]) -> None:
+    assert document["security"] == [{"apiKey": []}]
+    assert document["components"]["securitySchemes"]["apiKey"]["name"] == "x-api-key"
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert operation["summary"], path
+            assert operation["description"], path
+            is_open = operation.get("security") == []
+            assert is_open == (path in {"/health", "/openapi.json", "/docs"})
+            assert is_open or "401" in operation["responses"]
+
+
+def test_every_error_is_a_problem_document(document: dict[str, Any]) -> None:
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400:
+                    schema = {"$ref": "#/components/schemas/Problem"}
+                    assert answer["content"] == {"application/problem+json": {"schema": schema}}
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    def references(value: object) -> set[str]:
+        if isinstance(value, dict):
+            own = {str(value["$ref"])} if "$ref" in value else set()
+            return own.union(*(references(one) for one in value.values()))
+        return set().union(*(references(one) for one in value)) if isinstance(value, list) else set()
+
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert references(document) == known
+
+
+def test_the_example_of_a_task_has_every_field(document: dict[str, Any]) -> None:
+    schema = document["components"]["schemas"]["TaskView"]
+    assert set(schema["examples"][0]) == set(schema["properties"]) == set(schema["required"])
