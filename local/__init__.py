@@ -1,0 +1,1 @@
+"""The embedded default: an emulated AWS, simulated providers, a verifying receiver, the demo."""

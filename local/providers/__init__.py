@@ -1,0 +1,1 @@
+"""Simulated video providers: the five wire formats with their quirks, over real, playable video files."""

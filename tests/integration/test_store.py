@@ -1,0 +1,534 @@
+"""The store's contract: what every backend under it must keep. It runs on the emulator's DynamoDB."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from renderbell.delivery import Answer, Attempt, Delivery, DeliveryState, judge, new_delivery
+from renderbell.errors import ClaimLostError, ProviderTaskNotFound, VersionConflictError
+from renderbell.providers.base import Observation, ProviderState, ProviderTime
+from renderbell.store import (
+    DUE_PROJECTION,
+    AlreadyOngoingError,
+    ApiKey,
+    ConnectionHealth,
+    DueDelivery,
+    Lease,
+    Served,
+    Store,
+    task_key,
+)
+from renderbell.task import (
+    FileKind,
+    PollError,
+    Request,
+    Status,
+    Step,
+    StoredFile,
+    Task,
+    Upload,
+    Webhook,
+    advance,
+    cancel,
+    cleaned,
+    copied,
+    new_task,
+)
+from tests.template import expanded
+
+pytestmark = pytest.mark.emulator
+
+BORN = datetime(2026, 11, 22, 8, 0, 0, 123456, tzinfo=UTC)
+SLOT = 5
+DONE = Observation(ProviderState.SUCCEEDED, videos=("https://cdn.example.com/v.mp4",))
+FILE = StoredFile(1, FileKind.VIDEO, "bucket", "default/tsk_1/1.mp4", 10, "ab" * 32, "video/mp4", "https://cdn/v.mp4")
+
+
+def at(seconds: float) -> datetime:
+    return BORN + timedelta(seconds=seconds)
+
+
+def a_task(task_id: str = "tsk_1", *, owner: str = "default", provider_task_id: str = "p-1", **more: Any) -> Task:
+    task = new_task(
+        task_id=task_id,
+        owner=owner,
+        connection="studio",
+        provider="jimmy",
+        provider_task_id=provider_task_id,
+        now=BORN,
+        deadline_s=3600,
+        slot=SLOT,
+        tells_processing=True,
+    )
+    return replace(task, **more)
+
+
+def a_request(task: Task) -> Request:
+    return Request(
+        task_id=task.task_id,
+        owner=task.owner,
+        created_at=task.created_at,
+        deadline_s=3600,
+        base_url="https://api.example.com/v1",
+        ttl=2_000_000_000,
+        metadata={"order": "4711", "name": "Zoë"},
+        webhooks=(Webhook("https://example.com/hook", ("task.completed",)),),
+    )
+
+
+def a_delivery(task: Task, endpoint_id: str = "url_1") -> Delivery:
+    return new_delivery(
+        task_id=task.task_id,
+        owner=task.owner,
+        event="task.completed",
+        endpoint_id=endpoint_id,
+        url="https://example.com/hook",
+        slot=task.slot,
+        ttl=2_000_000_000,
+        now=at(5),
+    )
+
+
+def registered(store: Store, task: Task | None = None) -> Task:
+    task = task or a_task()
+    store.register(task, a_request(task))
+    return task
+
+
+def due(store: Store, until: float = 10_000, after: float | None = None) -> list[Task | DueDelivery]:
+    return list(store.due(SLOT, at(until), None if after is None else at(after)))
+
+
+class TestRegistering:
+    def test_a_task_and_its_request_are_read_as_they_were_written(self, store: Store) -> None:
+        task = registered(store)
+        assert store.task("tsk_1") == task
+        assert store.request("tsk_1") == a_request(task)
+
+    def test_an_unknown_task_is_none(self, store: Store) -> None:
+        assert store.task("tsk_9") is None
+        assert store.request("tsk_9") is None
+        assert store.work("tsk_9") is None
+
+    def test_the_same_provider_task_is_watched_once_per_owner(self, store: Store) -> None:
+        registered(store)
+        again = a_task("tsk_2")
+        with pytest.raises(AlreadyOngoingError) as caught:
+            store.register(again, a_request(again))
+        assert caught.value.task_id == "tsk_1"
+        assert store.task("tsk_2") is None
+        registered(store, a_task("tsk_3", owner="another"))
+
+    def test_of_two_racing_registrations_one_wins(self, store: Store) -> None:
+        barrier = Barrier(8)
+
+        def register(number: int) -> str:
+            task = a_task(f"tsk_{number}")
+            barrier.wait()
+            try:
+                store.register(task, a_request(task))
+            except AlreadyOngoingError as error:
+                return error.task_id
+            return task.task_id
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(register, range(8)))) == 1
+
+    def test_it_can_be_watched_again_once_the_provider_is_done(self, store: Store) -> None:
+        task = registered(store)
+        store.save(task, advance(task, DONE, at(1)))
+        registered(store, a_task("tsk_2"))
+        assert store.task("tsk_2") is not None
+
+    def test_a_key_is_found_by_its_hash(self, store: Store) -> None:
+        key = ApiKey("k1", "ab" * 32, "default", "read", "ci", BORN)
+        store.put_key(key)
+        assert store.key("ab" * 32) == key
+        assert store.key("cd" * 32) is None
+
+
+class TestSaving:
+    def test_every_field_survives(self, store: Store) -> None:
+        task = registered(store)
+        seen = Observation(
+            ProviderState.PROCESSING,
+            progress=40,
+            images=("https://a/1.png",),
+            model="sora-9",
+            provider_times={
+                "created_at": ProviderTime(1_761_635_478, at(-5)),
+                "started_at": ProviderTime("gestern", None),
+            },
+            duration_s=4.25,
+        )
+        saved = store.save(task, advance(task, seen, at(1)))
+        assert store.task("tsk_1") == saved
+        assert saved.version == 2
+        assert [line.target for line in saved.history] == [Status.QUEUED, Status.PROCESSING]
+
+        lost = store.save(saved, advance(saved, ProviderTaskNotFound("?"), at(20)))
+        assert store.task("tsk_1") == lost
+        back = store.save(lost, advance(lost, seen, at(30)))
+        assert store.task("tsk_1") == back
+        assert (back.streak, back.last_poll_error) == (None, None)
+
+        copying = store.save(back, advance(back, DONE, at(40)))
+        done = store.save(copying, copied(copying, [FILE], at(50)))
+        assert store.task("tsk_1") == done
+        assert len(done.history) == 4
+
+    def test_of_two_writers_the_loser_learns_the_winners_state(self, store: Store) -> None:
+        task = registered(store)
+        winner = store.save(task, cancel(task, at(1)))
+        with pytest.raises(VersionConflictError) as caught:
+            store.save(task, advance(task, DONE, at(1)))
+        assert caught.value.current == winner
+        assert store.task("tsk_1") == winner
+
+    def test_a_single_write_that_loses_learns_the_winners_state_too(self, store: Store) -> None:
+        task = registered(store)
+        running = Observation(ProviderState.PROCESSING, progress=1)
+        winner = store.save(task, advance(task, running, at(1)))
+        with pytest.raises(VersionConflictError) as caught:
+            store.save(task, advance(task, running, at(2)))
+        assert caught.value.current == winner
+
+    def test_racing_writers_change_a_task_once(self, store: Store) -> None:
+        task = registered(store)
+        barrier = Barrier(8)
+
+        def finish(number: int) -> bool:
+            after = cancel(task, at(number)) if number % 2 else advance(task, DONE, at(number))
+            barrier.wait()
+            try:
+                store.save(task, after)
+            except VersionConflictError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(finish, range(8))) == 1
+        current = store.task("tsk_1")
+        assert current is not None
+        assert (current.version, len(current.history)) == (2, 2)
+
+    def test_a_task_that_is_gone_cannot_be_saved(self, store: Store) -> None:
+        task = a_task()
+        with pytest.raises(VersionConflictError) as caught:
+            store.save(task, cancel(task, at(1)))
+        assert caught.value.current is None
+        with pytest.raises(VersionConflictError):
+            store.save(task, advance(task, Observation(ProviderState.PROCESSING), at(1)))
+        assert store.task("tsk_1") is None
+
+    def test_a_task_from_the_index_saves_without_its_history_being_read(self, store: Store) -> None:
+        registered(store)
+        (seen,) = due(store)
+        assert isinstance(seen, Task)
+        assert seen.history == ()
+        store.save(seen, advance(seen, Observation(ProviderState.PROCESSING), at(1)))
+        current = store.task("tsk_1")
+        assert current is not None
+        assert [line.target for line in current.history] == [Status.QUEUED, Status.PROCESSING]
+
+    def test_a_terminal_state_and_its_deliveries_are_written_together(self, store: Store) -> None:
+        task = registered(store)
+        delivery = a_delivery(task)
+        store.save(task, cancel(task, at(1)), [delivery])
+        assert store.deliveries("tsk_1") == (delivery,)
+        with pytest.raises(VersionConflictError):
+            store.save(task, cancel(task, at(1)), [a_delivery(task, "url_2")])
+        assert store.deliveries("tsk_1") == (delivery,)
+
+
+class TestWhatIsDue:
+    def test_the_index_shows_what_polling_needs_and_nothing_else(self, store: Store) -> None:
+        task = registered(store)
+        (seen,) = due(store)
+        assert seen == replace(task, history=())
+
+    def test_the_template_projects_what_the_store_reads(self) -> None:
+        indexes = expanded.source()["Resources"]["Table"]["Properties"]["GlobalSecondaryIndexes"]
+        (projection,) = [index["Projection"] for index in indexes if index["IndexName"] == "due"]
+        assert set(projection["NonKeyAttributes"]) == DUE_PROJECTION
+
+    def test_it_is_shown_by_time_and_slot(self, store: Store) -> None:
+        for number, seconds in enumerate((30, 10, 20)):
+            registered(store, a_task(f"tsk_{number}", provider_task_id=f"p-{number}", due_at=at(seconds)))
+        registered(store, a_task("tsk_7", provider_task_id="p-7", slot=SLOT + 1))
+        shown = [item.task_id for item in due(store) if isinstance(item, Task)]
+        assert shown == ["tsk_1", "tsk_2", "tsk_0"]
+        assert [item.task_id for item in due(store, until=20) if isinstance(item, Task)] == ["tsk_1", "tsk_2"]
+        assert [item.task_id for item in due(store, until=30, after=11) if isinstance(item, Task)] == ["tsk_2", "tsk_0"]
+
+    def test_more_than_a_page_is_read_to_its_end(self, store: Store) -> None:
+        padding = "x" * 2000  # an id of 2 kB makes a page of 1 MB full after some 480 items
+        for number in range(600):
+            registered(store, a_task(f"tsk_{number:03}", provider_task_id=f"{padding}{number}"))
+        assert len(due(store)) == 600
+
+    def test_a_finished_task_is_shown_no_more(self, store: Store) -> None:
+        task = registered(store)
+        copying = store.save(task, advance(task, DONE, at(1)))
+        (shown,) = due(store)
+        assert isinstance(shown, Task)
+        assert (shown.step, shown.due_at) == (Step.COPY, at(61))
+        done = store.save(copying, copied(copying, [FILE], at(2), clean=True), [a_delivery(copying)])
+        assert {type(item) for item in due(store)} == {Task, DueDelivery}
+        store.save(done, cleaned(done))
+        (delivery,) = due(store)
+        assert delivery == DueDelivery(("TASK#tsk_1", "DELIVERY#task.completed#url_1"), "default", "url_1", at(65))
+
+
+class TestLeases:
+    def lease(self, holder: str, until: float, served: Served | None = None) -> Lease:
+        return Lease(2, holder, at(until), relief=False, served=served or Served(), workers=3, slots=16)
+
+    def test_an_absent_lease_is_taken_by_one(self, store: Store) -> None:
+        assert store.lease(2) is None
+        assert store.take_lease(self.lease("a", 45), seen=None)
+        assert not store.take_lease(self.lease("b", 45), seen=None)
+        assert store.lease(2) == self.lease("a", 45)
+
+    def test_of_many_takers_one_wins(self, store: Store) -> None:
+        store.take_lease(self.lease("old", 0), seen=None)
+        seen = store.lease(2)
+        barrier = Barrier(8)
+
+        def take(number: int) -> bool:
+            barrier.wait()
+            return store.take_lease(self.lease(f"h{number}", 45), seen=seen)
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(take, range(8))) == 1
+
+    def test_what_was_served_is_kept(self, store: Store) -> None:
+        store.take_lease(self.lease("a", 45), seen=None)
+        kept = self.lease("a", 65, Served(at(20), {"slow": at(3)}))
+        assert store.keep_lease(kept)
+        assert store.lease(2) == kept
+
+    def test_who_lost_the_lease_cannot_keep_it(self, store: Store) -> None:
+        store.take_lease(self.lease("a", 45), seen=None)
+        store.take_lease(self.lease("b", 90), seen=store.lease(2))
+        assert not store.keep_lease(self.lease("a", 60))
+        assert store.lease(2) == self.lease("b", 90)
+
+    def test_relief_is_asked_of_the_holder_and_cleared_by_taking(self, store: Store) -> None:
+        store.take_lease(self.lease("a", 45), seen=None)
+        assert store.ask_relief(self.lease("a", 45))
+        assert not store.ask_relief(self.lease("b", 45))
+        asked = store.lease(2)
+        assert asked is not None
+        assert asked.relief
+        store.keep_lease(self.lease("a", 65))
+        still = store.lease(2)
+        assert still is not None
+        assert still.relief, "a renewal does not forget who waits"
+        assert store.take_lease(self.lease("b", 90), seen=still)
+        assert store.lease(2) == self.lease("b", 90)
+
+
+class TestHealth:
+    def test_a_connections_back_off_is_kept_until_it_answers(self, store: Store) -> None:
+        health = ConnectionHealth(3, at(8), "unavailable", at(0))
+        assert store.connection_health("studio") is None
+        store.put_connection_health("studio", health)
+        assert store.connection_health("studio") == health
+        store.put_connection_health("studio", None)
+        assert store.connection_health("studio") is None
+
+    def test_an_endpoint_fails_since_its_first_failure(self, store: Store) -> None:
+        assert store.failing_since("default", "url_1") is None
+        store.set_failing("default", "url_1", at(1))
+        store.set_failing("default", "url_1", at(2))
+        assert store.failing_since("default", "url_1") == at(1)
+        store.set_failing("default", "url_1", None)
+        assert store.failing_since("default", "url_1") is None
+
+
+class TestCopying:
+    UPLOAD = Upload(1, "default/tsk_1/1.mp4", "u-1", 1024, "video/mp4", "https://cdn/v.mp4", '"etag"', 4096)
+
+    def copying(self, store: Store) -> Task:
+        task = registered(store)
+        return store.save(task, advance(task, DONE, at(1)))
+
+    def test_one_of_many_claims_a_fresh_copy(self, store: Store) -> None:
+        self.copying(store)
+        seen = store.work("tsk_1")
+        assert seen is not None
+        barrier = Barrier(8)
+
+        def claim(number: int) -> bool:
+            barrier.wait()
+            return store.claim_work(seen, f"t{number}", None) is not None
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(claim, range(8))) == 1
+
+    def test_a_claim_counts_the_try_and_may_leave_the_index_alone(self, store: Store) -> None:
+        copying = self.copying(store)
+        seen = store.work("tsk_1")
+        assert seen is not None
+        held = store.claim_work(seen, "t1", None)
+        assert held == store.work("tsk_1")
+        assert held is not None
+        assert (held.tries, held.token, held.task) == (1, "t1", copying)
+
+    def test_a_claim_with_a_new_end_is_shown_by_the_index(self, store: Store) -> None:
+        self.copying(store)
+        seen = store.work("tsk_1")
+        assert seen is not None
+        held = store.claim_work(seen, "t1", at(100))
+        assert held == store.work("tsk_1")
+        (shown,) = due(store)
+        assert isinstance(shown, Task)
+        assert (shown.due_at, shown.version) == (at(100), 3)
+
+    def test_a_claim_taken_over_marks_the_copy_as_interrupted(self, store: Store) -> None:
+        self.copying(store)
+        seen = store.work("tsk_1")
+        assert seen is not None
+        first = store.claim_work(seen, "t1", at(60))
+        assert first is not None
+        second = store.claim_work(first, "t2", at(120))
+        assert second is not None
+        assert second.interrupted
+        assert store.work("tsk_1") == second
+
+    def test_who_lost_the_claim_can_write_nothing(self, store: Store) -> None:
+        self.copying(store)
+        seen = store.work("tsk_1")
+        assert seen is not None
+        lost = store.claim_work(seen, "t1", at(60))
+        assert lost is not None
+        assert store.claim_work(lost, "t2", at(120)) is not None
+        with pytest.raises(ClaimLostError):
+            store.renew_work(lost, at(200))
+        with pytest.raises(ClaimLostError):
+            store.note_upload(lost, self.UPLOAD)
+        with pytest.raises(ClaimLostError):
+            store.postpone_work(lost, at(200))
+        with pytest.raises(VersionConflictError):
+            store.save(lost.task, copied(lost.task, [FILE], at(70)), token="t1")
+
+    def test_a_cancellation_ends_a_claim(self, store: Store) -> None:
+        copying = self.copying(store)
+        seen = store.work("tsk_1")
+        assert seen is not None
+        held = store.claim_work(seen, "t1", None)
+        assert held is not None
+        store.save(copying, cancel(copying, at(10)))
+        with pytest.raises(ClaimLostError):
+            store.renew_work(held, at(200))
+        with pytest.raises(VersionConflictError):
+            store.save(held.task, copied(held.task, [FILE], at(20)), token="t1")
+
+    def test_uploads_and_files_are_kept_between_tries(self, store: Store) -> None:
+        self.copying(store)
+        seen = store.work("tsk_1")
+        assert seen is not None
+        held = store.claim_work(seen, "t1", None)
+        assert held is not None
+        held = store.note_upload(held, self.UPLOAD)
+        assert store.work("tsk_1") == held
+        held = store.note_upload(held, self.UPLOAD, progressed=True)
+        assert held.tries == 0
+        assert store.work("tsk_1") == held
+        held = store.note_upload(held, None, stored=FILE, progressed=True)
+        assert store.work("tsk_1") == held
+        assert (held.upload, held.stored) == (None, (FILE,))
+        problem = PollError("copy", "the source broke off", at(9))
+        put_off = store.postpone_work(held, at(300), problem=problem)
+        assert store.work("tsk_1") == put_off
+        assert (put_off.token, put_off.task.last_poll_error) == (None, problem)
+
+    def test_completion_forgets_what_only_the_copy_needed(self, store: Store) -> None:
+        self.copying(store)
+        seen = store.work("tsk_1")
+        assert seen is not None
+        held = store.claim_work(seen, "t1", None)
+        assert held is not None
+        held = store.note_upload(held, self.UPLOAD)
+        store.save(held.task, copied(held.task, [FILE], at(20)), token="t1")
+        after = store.work("tsk_1")
+        assert after is not None
+        assert (after.task.status, after.token, after.tries, after.upload) == (Status.COMPLETED, None, 0, None)
+
+
+class TestDeliveries:
+    def made(self, store: Store) -> Delivery:
+        task = registered(store)
+        delivery = a_delivery(task)
+        store.save(task, cancel(task, at(5)), [delivery])
+        return delivery
+
+    def test_one_of_many_claims_a_fresh_delivery(self, store: Store) -> None:
+        delivery = self.made(store)
+        barrier = Barrier(8)
+
+        def claim(number: int) -> bool:
+            barrier.wait()
+            return store.claim_delivery(delivery, f"t{number}", None) is not None
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(claim, range(8))) == 1
+
+    def test_a_delivered_one_is_due_no_more(self, store: Store) -> None:
+        held = store.claim_delivery(self.made(store), "t1", None)
+        assert held is not None
+        after = judge(held, Answer(204), at(6), 0.5)
+        assert store.finish_delivery(held, after)
+        assert store.deliveries("tsk_1") == (after,)
+        assert after.state is DeliveryState.DELIVERED
+        assert due(store) == []
+        assert store.claim_delivery(after, "t2", at(90)) is None
+
+    def test_a_failed_one_is_due_again_on_its_schedule(self, store: Store) -> None:
+        held = store.claim_delivery(self.made(store), "t1", None)
+        assert held is not None
+        after = judge(held, Answer(500), at(6), 0.5)
+        store.finish_delivery(held, after)
+        (shown,) = due(store)
+        assert isinstance(shown, DueDelivery)
+        assert shown.due_at == at(11)
+        assert store.delivery(*shown.key) == after
+
+    def test_who_lost_the_claim_cannot_finish(self, store: Store) -> None:
+        held = store.claim_delivery(self.made(store), "t1", at(60))
+        assert held is not None
+        assert store.claim_delivery(held, "t2", at(120)) is not None
+        assert not store.finish_delivery(held, judge(held, Answer(204), at(70), 0.5))
+
+    def test_attempts_are_kept_in_their_order(self, store: Store) -> None:
+        attempts = [
+            Attempt(
+                task_id="tsk_1",
+                event="task.completed",
+                endpoint_id="url_1",
+                at=at(number),
+                number=number,
+                status=None if number == 2 else 500,
+                error="timeout" if number == 2 else None,
+                detail="example.com took longer than 15 s" if number == 2 else None,
+                body="oops",
+                duration_ms=12,
+                manual=False,
+                next_at=at(100),
+            )
+            for number in (2, 1)
+        ]
+        for attempt in attempts:
+            store.put_attempt(attempt, 2_000_000_000)
+        assert store.attempts("tsk_1") == tuple(reversed(attempts))
+
+
+def test_a_tasks_key_is_what_events_carry() -> None:
+    assert task_key("tsk_1") == {"pk": "TASK#tsk_1", "sk": "TASK"}
