@@ -1,0 +1,108 @@
+"""What an e2e test does to the deployed stack: real HTTP calls, and waiting for what they bring about."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import requests
+
+from local.house import House
+from local.receiver import Received
+
+T = TypeVar("T")
+
+END = {"COMPLETED", "FAILED", "EXPIRED", "CANCELLED"}
+CALL_LIMIT_S = 60.0
+LOOK_EVERY_S = 0.3
+
+
+@dataclass(frozen=True)
+class Client:
+    """One caller of the API, with an eye on the simulated providers, the receiver and the bucket."""
+
+    house: House
+    http: requests.Session = field(default_factory=requests.Session)
+
+    def __post_init__(self) -> None:
+        self.http.trust_env = False
+        self.http.headers["x-api-key"] = self.house.stack.api_key
+
+    def call(self, method: str, path: str, *, allow_redirects: bool = False, **more: Any) -> requests.Response:
+        """One request to the API; redirects are shown, not followed."""
+        url = f"{self.house.stack.api_url}{path}"
+        return self.http.request(method, url, timeout=CALL_LIMIT_S, allow_redirects=allow_redirects, **more)
+
+    def hook(self, name: str) -> str:
+        """A webhook URL of the receiver's."""
+        return f"{self.house.receiver.url}/hooks/{name}"
+
+    def start(self, provider: str, *, connection: str | None = None, **told: Any) -> dict[str, Any]:
+        """Makes a task at a simulated provider and registers it; `asked` goes into the registration."""
+        asked: dict[str, Any] = told.pop("asked", {})
+        provider_task_id = self.house.simulators.create(provider, **told)
+        body = {
+            "connection": connection or provider,
+            "provider_task_id": provider_task_id,
+            "webhook_url": self.hook(provider),
+            **asked,
+        }
+        answer = self.call("POST", "/tasks", json=body)
+        assert answer.status_code == 201, answer.text
+        task: dict[str, Any] = answer.json()
+        return task
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """A task as the API shows it."""
+        answer = self.call("GET", f"/tasks/{task_id}")
+        assert answer.status_code == 200, answer.text
+        task: dict[str, Any] = answer.json()
+        return task
+
+    def until(self, look: Callable[[], T | None], what: str, *, limit_s: float = 90.0) -> T:
+        """What a look finds once it finds something; fails with `what` if that takes too long."""
+        limit = time.monotonic() + limit_s
+        while not (found := look()):
+            assert time.monotonic() < limit, f"{what} did not happen within {limit_s:.0f} s"
+            time.sleep(LOOK_EVERY_S)
+        return found
+
+    def ended(self, task_id: str, *, limit_s: float = 90.0) -> dict[str, Any]:
+        """A task once it has ended."""
+
+        def look() -> dict[str, Any] | None:
+            task = self.task(task_id)
+            return task if task["status"] in END else None
+
+        try:
+            return self.until(look, f"the end of {task_id}", limit_s=limit_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.task(task_id)}") from None
+
+    def told(self, task_id: str, kind: str, *, limit_s: float = 60.0) -> Received:
+        """The verified webhook of a type for a task, once it was answered with success."""
+
+        def look() -> Received | None:
+            found = self.house.receiver.received(task_id=task_id, type=kind)
+            return found[0] if found and 204 in found[0].answers else None
+
+        received = self.until(look, f"{kind} for {task_id}", limit_s=limit_s)
+        assert received.verified, "the independent package refuses the signature"
+        return received
+
+    def stored(self, video: dict[str, Any]) -> tuple[int, str]:
+        """Size and SHA-256 of what S3 really holds for a video."""
+        s3 = self.house.stack.session().client("s3", endpoint_url=self.house.stack.aws_endpoint_url)
+        digest, size = hashlib.sha256(), 0
+        for chunk in s3.get_object(Bucket=video["bucket"], Key=video["key"])["Body"].iter_chunks(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+        return size, digest.hexdigest()
+
+    def polled_at(self, task: dict[str, Any]) -> list[float]:
+        """When a task's provider was asked, in epoch seconds."""
+        seen = self.house.simulators.polls(task["provider"], task["provider_task_id"])
+        return [one.at.timestamp() for one in seen]

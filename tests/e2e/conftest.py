@@ -1,0 +1,69 @@
+"""The deployed stacks that the e2e tests share; each has an emulator of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from local.house import running_house
+from local.providers.server import Simulators
+from local.stack import put_connection
+from tests.e2e.client import Client
+
+POLL_INTERVAL_S = 1.0
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client of the real template, deployed to an emulator."""
+    with running_house(
+        tmp_path_factory.mktemp("house"), say=lambda text: None, poll_interval_s=POLL_INTERVAL_S
+    ) as house:
+        yield Client(house)
+
+
+@dataclass(frozen=True)
+class Unwoken:
+    """A stack that nobody wakes, with a task polled every second and one polled every 60 s."""
+
+    client: Client
+    often: dict[str, Any]
+    rare: dict[str, Any]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unwoken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unwoken]:
+    """Registers tasks that only the schedule finds; they go on in minutes, beside the other tests."""
+    with running_house(
+        tmp_path_factory.mktemp("unwoken"), say=lambda text: None, poll_interval_s=POLL_INTERVAL_S
+    ) as house:
+        slow = {**_connection(house.simulators, "mingyan"), "name": "every-minute", "poll_interval_s": 60}
+        put_connection(house.stack.aws_endpoint_url, house.stack.name, slow)
+        client = Client(house)
+        with _wake_ups_switched_off(client):
+            often = client.start("jimmy", seconds=66, from_first_poll=True)
+            rare = client.start("mingyan", connection="every-minute", seconds=62, from_first_poll=True)
+        yield Unwoken(client, often, rare)
+
+
+def _connection(simulators: Simulators, kind: str) -> dict[str, object]:
+    return next(one for one in simulators.connections() if one["type"] == kind)
+
+
+@contextmanager
+def _wake_ups_switched_off(client: Client) -> Iterator[None]:
+    """Points the API's wake-ups at a function that does not exist, as if every one of them got lost."""
+    stack = client.house.stack
+    functions = stack.session().client("lambda", endpoint_url=stack.aws_endpoint_url)
+    name = stack.outputs["ApiFunctionName"]
+    before = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    nobody = {**before, "POLLER_FUNCTION_NAME": "nobody"}
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": nobody})
+    try:
+        yield
+    finally:
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": before})
