@@ -98,12 +98,13 @@ Renderbell is up. Ctrl-C stops it; its data stay in {LOCAL / "up"}.
   # register it
   curl -s $API/tasks -H "x-api-key: $KEY" -H 'content-type: application/json' \\
     -d '{{"connection": "jimmy", "provider_task_id": "my-render", "webhook_url": "{house.receiver.url}/hooks"}}'
-  # look at it
-  curl -s $API/tasks/<task_id> -H "x-api-key: $KEY"
+  # look at it, with the "task_id" of that answer
+  TASK_ID=
+  curl -s $API/tasks/$TASK_ID -H "x-api-key: $KEY"
   # the webhooks that arrived, each with the verdict on its signature
-  curl -s '{house.receiver.url}/_received?task_id=<task_id>'
+  curl -s "{house.receiver.url}/_received?task_id=$TASK_ID"
   # a presigned link to the stored video
-  curl -s "$API/tasks/<task_id>/videos/1?redirect=false" -H "x-api-key: $KEY"
+  curl -s "$API/tasks/$TASK_ID/videos/1?redirect=false" -H "x-api-key: $KEY"
 
   API reference: {stack.api_url}/docs
   AWS tools: AWS_ENDPOINT_URL={stack.aws_endpoint_url} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test \\

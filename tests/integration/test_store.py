@@ -296,6 +296,10 @@ class TestLeases:
         assert not store.take_lease(self.lease("b", 45), seen=None)
         assert store.lease(2) == self.lease("a", 45)
 
+    def test_a_taking_that_is_sent_twice_meets_its_own_first_try(self, store: Store) -> None:
+        assert store.take_lease(self.lease("a", 45), seen=None)
+        assert store.take_lease(self.lease("a", 45), seen=None), "as the SDK repeats a call whose answer was lost"
+
     def test_of_many_takers_one_wins(self, store: Store) -> None:
         store.take_lease(self.lease("old", 0), seen=None)
         seen = store.lease(2)
@@ -381,6 +385,14 @@ class TestCopying:
         assert held == store.work("tsk_1")
         assert held is not None
         assert (held.tries, held.token, held.task) == (1, "t1", copying)
+
+    def test_a_claim_that_is_sent_twice_meets_its_own_first_try(self, store: Store) -> None:
+        self.copying(store)
+        seen = store.work("tsk_1")
+        assert seen is not None
+        held = store.claim_work(seen, "t1", at(100))
+        assert store.claim_work(seen, "t1", at(100)) == held
+        assert store.claim_work(seen, "t2", at(100)) is None
 
     def test_a_claim_with_a_new_end_is_shown_by_the_index(self, store: Store) -> None:
         self.copying(store)
@@ -480,6 +492,12 @@ class TestDeliveries:
 
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(claim, range(8))) == 1
+
+    def test_a_claim_that_is_sent_twice_meets_its_own_first_try(self, store: Store) -> None:
+        delivery = self.made(store)
+        held = store.claim_delivery(delivery, "t1", None)
+        assert store.claim_delivery(delivery, "t1", None) == held
+        assert store.claim_delivery(delivery, "t2", None) is None
 
     def test_a_delivered_one_is_due_no_more(self, store: Store) -> None:
         held = store.claim_delivery(self.made(store), "t1", None)

@@ -269,6 +269,8 @@ class TestADelivery:
         for found, wanted in zip(waited, planned, strict=True):
             assert wanted - 1 <= found <= wanted + 75, "never before its time, and within a tick after it"
         assert world.counts["DeliveryExhausted"] == 1
+        listed = [item for item in world.table.items() if item.get("list_pk", {}).get("S", "").startswith("FAILED#")]
+        assert [item["list_pk"]["S"] for item in listed] == [f"FAILED#{delivery.endpoint_id}"], "recover finds it there"
 
     def test_to_two_endpoints_has_tries_of_its_own_for_each(self) -> None:
         world = Deployment()
