@@ -52,10 +52,11 @@ class Visit:
 
 @dataclass
 class RawServer:
-    """A running server; `requests` holds what it was sent through `answering`."""
+    """A running server; `requests` holds what it was sent, and setting `closing` ends all waiting and dripping."""
 
     host: str
     port: int
+    closing: threading.Event
     visits: list[Visit] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
 
@@ -85,8 +86,8 @@ def raw_server(handler: Handler, tls: ssl.SSLContext | None = None, host: str = 
     """Runs a server whose connections are each handled by `handler` in a thread of their own."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, 0), family=family, backlog=128)
-    server = RawServer(host, listener.getsockname()[1])
     closing = threading.Event()
+    server = RawServer(host, listener.getsockname()[1], closing)
     threads: list[threading.Thread] = []
 
     def serve(sock: socket.socket, visit: Visit) -> None:

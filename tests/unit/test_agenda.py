@@ -11,7 +11,7 @@ from renderbell.agenda import Agenda, Terms, most_in_flight
 from renderbell.errors import ProviderAuthError, ProviderError, ProviderProtocolError, ProviderUnavailable
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
-from renderbell.task import Step, Streak, StreakKind, Task, new_task
+from renderbell.task import PollError, Status, Step, Streak, StreakKind, Task, new_task
 from tests.virtual import START
 
 DEAD = ProviderUnavailable("dead")
@@ -450,14 +450,25 @@ class TestABackOff:
         assert len(rig.start(8)) == 1
         assert rig.start(9) == []
 
-    def test_probes_with_any_task_that_is_due(self) -> None:
-        probes = set()
-        for chance in range(10):
-            rig = Rig(chance=chance / 10)
-            rig.agenda.adopt([a_task(f"t{number}") for number in range(10)], Served(), START)
-            rig.agenda.set_health("studio", ConnectionHealth(3, at(0), "unavailable", START, 7))
-            probes.update(rig.start(1))
-        assert len(probes) == 10
+    def probe(self, *tasks: Task, steps: int = 3) -> list[str]:
+        rig = Rig()
+        rig.agenda.adopt(tasks, Served(), at(100))
+        rig.agenda.set_health("studio", ConnectionHealth(steps, at(100), "unavailable", START, 7))
+        return rig.start(100)
+
+    def test_probes_with_a_task_that_was_seen_at_work_before_all_others(self) -> None:
+        at_work = replace(a_task("at-work"), status=Status.PROCESSING)
+        stuck = replace(a_task("stuck"), status=Status.PROCESSING, last_poll_error=PollError("unavailable", "", at(9)))
+        assert self.probe(stuck, a_task("new", created_s=50), at_work) == ["at-work"]
+
+    def test_probes_with_the_youngest_of_tasks_that_nobody_has_asked_yet(self) -> None:
+        failed = replace(a_task("failed"), last_poll_error=PollError("unavailable", "", at(9)))
+        assert self.probe(a_task("old"), a_task("new", created_s=50), failed) == ["new"]
+
+    def test_probes_by_turns_with_the_task_that_failed_last_and_the_others(self) -> None:
+        failed = [replace(a_task(f"t{n}"), last_poll_error=PollError("unavailable", "", at(n))) for n in range(4)]
+        probes = [self.probe(*failed, steps=steps)[0] for steps in range(1, 9)]
+        assert probes == ["t3", "t2", "t3", "t1", "t3", "t0", "t3", "t3"]
 
     def test_probes_with_no_task_before_it_is_due(self) -> None:
         rig = Rig(interval_s=300, chance=0.999)

@@ -62,6 +62,8 @@ def test_public_addresses_are_public(address: str) -> None:
         "64:ff9b::808:808", "64:ff9b:1::1", "::127.0.0.1", "::8.8.8.8", "100::1", "2001::1", "2001:1ff::1",
         "2001:db8::1", "2002:7f00:1::", "2002:808:808::1", "2620:4f:8000::1", "3fff::1", "3fff:fff:ffff::1", "4000::1",
         "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:0:8.8.8.8", "0:0:0:0:0:ffff:7f00:1",
+        "fe80::5efe:127.0.0.1", "2600::5efe:10.0.0.1", "2600::200:5efe:10.0.0.1",
+        "2001:0:4136:e378:8000:63bf:80ff:fffe",
     ],
 )  # fmt: skip
 def test_ipv6_addresses_that_are_not_public_are_refused(address: str) -> None:
@@ -102,6 +104,8 @@ def test_only_global_unicast_and_mapped_addresses_are_public(address: IPv6Addres
 CLOSED_TO_ALL = [
     "169.254.169.254", "169.254.170.2", "0.0.0.0", "0.1.2.3", "224.0.0.1", "239.255.255.255", "::", "fd00:ec2::254",
     "ff02::1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "fe80::1%eth0", "nonsense",
+    "::169.254.169.254", "::ffff:0:169.254.169.254", "64:ff9b:1::a9fe:a9fe", "fd12::5efe:a9fe:a9fe",
+    "2600::200:5efe:169.254.170.2", "2001:0:a9fe:a9fe::1", "2001:0:1:2::5601:5601", "fd00:ec2::23", "::0.0.0.2",
 ]  # fmt: skip
 
 

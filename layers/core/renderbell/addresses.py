@@ -10,7 +10,7 @@ and multicast addresses and changes with the patch release.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -76,7 +76,9 @@ _REFUSED_V6 = tuple(
 # Closed to everybody, whatever an operator opens: instance credentials, "this host", multicast.
 _NEVER_V4 = tuple(IPv4Network(text) for text in ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4"))
 _NEVER_V6 = tuple(IPv6Network(text) for text in ("::/128", "fd00:ec2::/32", "ff00::/8"))
-_NAT64 = IPv6Network("64:ff9b::/96")
+# The last 32 bits are an IPv4 address: v4-compatible, SIIT, NAT64 and its local form.
+_LAST_IS_V4 = tuple(IPv6Network(text) for text in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48"))
+_ISATAP = {b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe"}
 
 _REFUSED_NAMES = {"localhost", "localdomain", "local", "internal"}
 _REFUSED_SUFFIXES = (".localhost", ".localdomain", ".local", ".internal", ".home.arpa")
@@ -294,14 +296,23 @@ def _address(text: str) -> IPAddress | None:
 def _is_public(ip: IPAddress) -> bool:
     if isinstance(ip, IPv4Address):
         return not any(ip in network for network in _REFUSED_V4)
-    return ip in _GLOBAL_V6 and not any(ip in network for network in _REFUSED_V6)
+    return ip in _GLOBAL_V6 and not any(ip in network for network in _REFUSED_V6) and ip.packed[8:12] not in _ISATAP
 
 
 def _is_closed(ip: IPAddress) -> bool:
     if isinstance(ip, IPv4Address):
         return any(ip in network for network in _NEVER_V4)
-    if any(ip in network for network in _NEVER_V6):
-        return True
-    # A translator would carry these on to the IPv4 address inside.
-    inner = ip.sixtofour or (IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None)
-    return inner is not None and _is_closed(inner)
+    return any(ip in network for network in _NEVER_V6) or any(map(_is_closed, _carried(ip)))
+
+
+def _carried(ip: IPv6Address) -> Iterator[IPv4Address]:
+    """The IPv4 addresses that a translator or a tunnel would carry packets for this address on to."""
+    last = IPv4Address(int(ip) & 0xFFFFFFFF)
+    if int(ip) > 1 and any(ip in network for network in _LAST_IS_V4):
+        yield last
+    if ip.packed[8:12] in _ISATAP:
+        yield last
+    if ip.sixtofour is not None:
+        yield ip.sixtofour
+    if ip.teredo is not None:
+        yield from ip.teredo

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from renderbell.errors import ProviderAuthError, ProviderError, ProviderUnavailable
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
-from renderbell.task import Step, Task, past_grace
+from renderbell.task import Status, Step, Task, past_grace
 
 INDEX_LAG_S = 15.0  # an index shows a write at most this late
 LOOK_LAG_S = 5.0  # what a look shows is at most this old
@@ -180,14 +180,32 @@ class Agenda:
         return started
 
     def _take(self, lane: _Lane, now: datetime) -> str:
-        """Takes the task with the oldest moment; a probe takes any due one, as one bad task may not stand for all."""
-        if lane.health is not None:
-            due = [pair for pair in lane.waiting if pair[0] <= now and self._stands(pair)]
-            chosen = due[min(len(due) - 1, int(self._random() * len(due)))]
-            lane.waiting.remove(chosen)
-            heapq.heapify(lane.waiting)
-            return chosen[1]
-        return heapq.heappop(lane.waiting)[1]
+        """Takes the task with the oldest moment; while the lane backs off, the one that says most as a probe."""
+        if lane.health is None:
+            return heapq.heappop(lane.waiting)[1]
+        due = [pair for pair in lane.waiting if pair[0] <= now and self._stands(pair)]
+        chosen = self._probe(due, lane.health)
+        lane.waiting.remove(chosen)
+        heapq.heapify(lane.waiting)
+        return chosen[1]
+
+    def _probe(self, due: list[tuple[datetime, str]], health: ConnectionHealth) -> tuple[datetime, str]:
+        """Which of the due tasks asks alone: many bad tasks may not stand for a good one, which would end the back-off.
+
+        First those that were seen at work and have not failed since, the oldest moment first; then those of which
+        nothing is known, the youngest first; where all have failed, by turns the one that did so last and any other.
+        What decides is stored with the tasks and the back-off, so a successor goes on.
+        """
+        tasks = [(pair, self._entries[pair[1]].task) for pair in due]
+        sound = [(pair, task) for pair, task in tasks if task.last_poll_error is None]
+        at_work = [pair for pair, task in sound if task.status is Status.PROCESSING]
+        if at_work:
+            return min(at_work)
+        if sound:
+            return max(sound, key=lambda one: (one[1].created_at, one[1].task_id))[0]
+        by_failure = sorted(tasks, key=lambda one: (_failed_at(one[1]), one[1].task_id), reverse=True)
+        turn = 0 if health.steps % 2 else health.steps // 2
+        return by_failure[turn % len(by_failure)][0]
 
     def _stands(self, pair: tuple[datetime, str]) -> bool:
         """Whether a pair in a lane's heap still says when its task is asked."""
@@ -350,6 +368,10 @@ class Agenda:
             if lane.next_start is not None and lane.next_start > now
         }
         return Served(until, lagging, dict(sorted(paced.items())[:MAX_LAGGING]))
+
+
+def _failed_at(task: Task) -> datetime:
+    return task.last_poll_error.at if task.last_poll_error is not None else _LONG_AGO
 
 
 _LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from aws_lambda_powertools import Logger
@@ -16,7 +16,8 @@ from renderbell.errors import (
     ProviderUnavailable,
 )
 from renderbell.providers import PROVIDERS, check_answers
-from renderbell.providers.base import Connection, HttpRequest, HttpResponse, Observation
+from renderbell.providers.base import Connection, HttpRequest, HttpResponse, Observation, secrets_of
+from renderbell.redaction import redacted
 from renderbell.task import Task
 
 POLL_TIMEOUT_S = 10.0
@@ -38,8 +39,9 @@ Fetch = Callable[[Connection, HttpRequest, float], HttpResponse]
 class Asked:
     """What one poll brought.
 
-    `answered` is whether the provider answered with success, as far as HTTP goes. A fault that it states in such an
-    answer concerns one task (Scenext and Jimmy answer so for an unknown id): it must not stop the connection's others.
+    `answered` is whether the connection is sound: the provider answered with success, as far as HTTP goes. A fault
+    that it states in such an answer concerns one task (Scenext and Jimmy answer so for an unknown id) and must not
+    stop the connection's others; only a refused key or account concerns them all, wherever it stands.
     """
 
     outcome: Observation | ProviderError
@@ -52,8 +54,13 @@ class Asked:
 
 
 def ask_provider(connections: Connections, fetch: Fetch, task: Task, timeout_s: float = POLL_TIMEOUT_S) -> Asked:
-    """Polls a task's provider once; what goes wrong is an outcome, not an exception."""
+    """Polls a task's provider once; what goes wrong is an outcome, not an exception.
+
+    The provider's words come out without the connection's secrets and the queries of links: from here they go to the
+    log, the task and its owner.
+    """
     answered = False
+    secrets: frozenset[str] = frozenset()
     try:
         try:
             connection = connections.get(task.connection)
@@ -61,14 +68,16 @@ def ask_provider(connections: Connections, fetch: Fetch, task: Task, timeout_s: 
             raise ProviderUnavailable(str(error)) from None
         if connection is None:
             raise ProviderAuthError(f"the connection {task.connection} is not configured")
+        secrets = secrets_of(connection)
         provider = PROVIDERS[connection.type]
         request = provider.status_request(connection, task.provider_task_id)
         response = fetch(connection, request, timeout_s)
         answered = response.status < 300
         observation = provider.parse_status(connection, response)
         check_answers(observation, task.provider_task_id)
-        return Asked(observation, answered)
+        return Asked(_without_secrets(observation, secrets), answered)
     except ProviderError as error:
+        _redact(error, secrets)
         logger.warning(
             "poll brought no observation",
             extra={
@@ -79,4 +88,20 @@ def ask_provider(connections: Connections, fetch: Fetch, task: Task, timeout_s: 
                 "raw": error.raw if isinstance(error, ProviderProtocolError) else None,
             },
         )
-        return Asked(error, answered)
+        return Asked(error, answered and not isinstance(error, ProviderAuthError))
+
+
+def _redact(error: ProviderError, secrets: frozenset[str]) -> None:
+    error.args = (redacted(str(error), secrets),)
+    if isinstance(error, ProviderProtocolError):
+        error.raw = redacted(error.raw, secrets)
+
+
+def _without_secrets(observation: Observation, secrets: frozenset[str]) -> Observation:
+    if observation.error is None and observation.model is None:
+        return observation
+    return replace(
+        observation,
+        error=observation.error and redacted(observation.error, secrets),
+        model=observation.model and redacted(observation.model, secrets),
+    )

@@ -16,7 +16,9 @@ RenderbellError
  ├─ CopyError                    a video could not be copied to S3 this time
  │   ├─ LinkExpiredError         the provider's link answers 401, 403, 404 or 410
  │   ├─ OutOfTimeError           the function's time ran out; what is uploaded stays for the next try
- │   └─ SourceRefusedError       this source will never do: no video, too large, address refused
+ │   ├─ SourceRefusedError       this source will never do: too large, address refused
+ │   ├─ WrongContentError        the link brought no video
+ │   └─ StorageError             S3 refused or did not answer; the call may have had its effect
  └─ ProviderError                an answer, or none, to one status poll; one subclass per thing to do
      ├─ ProviderUnavailable      try again
      ├─ ProviderAuthError        the operator must act
@@ -150,6 +152,10 @@ class SourceRefusedError(CopyError):
 
 class WrongContentError(CopyError):
     """The link brought something that is no video: an error page in its place may go away, so it is tried again."""
+
+
+class StorageError(CopyError):
+    """S3 refused a call or did not answer it; it may have had its effect all the same."""
 
 
 class ProviderError(RenderbellError):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Protocol, Self
 from urllib.parse import quote, urlsplit
@@ -176,6 +177,7 @@ class Provider(Protocol):
 
 _URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]{1,2048}")  # a backslash is read as a slash by some
 _KEY = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?")
+_TELLING = re.compile(r"auth|cookie|credential|key|passw|secret|session|sign|token", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -226,8 +228,16 @@ def bearer(connection: Connection) -> dict[str, str]:
 
 
 def answer_of(connection: Connection, response: HttpResponse) -> Answer:
-    """The response, ready to be read without ever showing the connection's key."""
-    return Answer(response.status, response.headers, response.body, connection.api_key)
+    """The response, ready to be read without ever showing the connection's secrets."""
+    return Answer(response.status, response.headers, response.body, partial(secrets_of, connection))
+
+
+def secrets_of(connection: Connection) -> frozenset[str]:
+    """What a connection holds that must not be repeated: its key, and what its spec sends under a telling name."""
+    key = connection.api_key.get_secret_value() if connection.api_key else ""
+    sent = list(connection.spec.request.fixed()) if connection.spec else []
+    found = {key, *(word for name, value in sent if _TELLING.search(name) for word in (value, value.split(" ")[-1]))}
+    return frozenset(found - {""})
 
 
 def provider_times(connection: Connection, **raw_times: str | int | float | None) -> Mapping[str, ProviderTime]:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Annotated, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, SecretStr
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema, from_json
 
 from renderbell.errors import (
@@ -28,11 +28,13 @@ from renderbell.errors import (
     ProviderTaskNotFound,
     ProviderUnavailable,
 )
+from renderbell.redaction import redacted_start
 from renderbell.schedule import MAX_RETRY_AFTER_S
 
 MAX_LINK = 4096
 MAX_RAW = 500
 MAX_DETAIL = 500
+MAX_ERROR = 2_000  # of a failed task
 MAX_RAW_TIME = 64
 MAX_DURATION_S = 1e7
 EPOCH_MS_ABOVE = 1e11  # in seconds this would be the year 5138
@@ -71,15 +73,17 @@ class Wire(BaseModel):
 
 
 class Answer:
-    """An answer that is being read: what its bytes, its status and the connection's secret have in common."""
+    """An answer that is being read: what its bytes, its status and the connection's secrets have in common."""
 
-    __slots__ = ("_secret", "body", "headers", "status")
+    __slots__ = ("_secrets", "body", "headers", "status")
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes, secret: SecretStr | None) -> None:
+    def __init__(
+        self, status: int, headers: Mapping[str, str], body: bytes, secrets: Callable[[], Collection[str]]
+    ) -> None:
         self.status = status
         self.headers = headers
         self.body = body
-        self._secret = secret
+        self._secrets = secrets
 
     @property
     def ok(self) -> bool:
@@ -112,13 +116,13 @@ class Answer:
             return None
 
     def text(self, value: object) -> str | None:
-        """A provider's error, whatever shape it has, as text without our key; None where it says nothing."""
+        """A provider's error, whatever shape it has, as text without secrets; None where it says nothing."""
         found = _error_text(value)
-        return None if found is None else self._redacted(found).strip() or None
+        return None if found is None else redacted_start(found, MAX_ERROR, self._secrets()).strip() or None
 
     def raw(self) -> str:
-        """The beginning of the body as text without our key."""
-        return self._redacted(self.body[: 16 * MAX_RAW].decode("utf-8", "replace"))[:MAX_RAW]
+        """The beginning of the body as text without secrets."""
+        return redacted_start(self.body[: 64 * MAX_RAW].decode("utf-8", "replace"), MAX_RAW, self._secrets())
 
     def unreadable(self, message: str) -> ProviderProtocolError:
         """The error for an answer that cannot be read."""
@@ -159,14 +163,6 @@ class Answer:
     def _message(self, detail: object) -> str:
         text = self.text(detail)
         return f"HTTP {self.status}" if text is None else f"HTTP {self.status}: {text[:MAX_DETAIL]}"
-
-    def _redacted(self, text: str) -> str:
-        key = self._secret.get_secret_value() if self._secret else ""
-        if not key:
-            return text
-        for form in {key, json.dumps(key)[1:-1], key.replace("/", "\\/"), quote(key), quote(key, safe="")}:
-            text = text.replace(form, "***")
-        return text
 
 
 _LONE_SURROGATE = re.compile(

@@ -6,8 +6,9 @@ Everything is checked when a connection is saved, so that a poll meets no syntax
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
+from urllib.parse import parse_qsl
 
 import jmespath  # type: ignore[import-untyped]
 from jmespath.exceptions import JMESPathError  # type: ignore[import-untyped]
@@ -137,6 +138,11 @@ class RequestSpec(_Strict):
             raise ValueError("must use {task_id} in the path, a header or the body")
         return self
 
+    def fixed(self) -> Iterator[tuple[str, str]]:
+        """What is sent whatever the task is: headers, parameters of the query and fields of the body, by name."""
+        named = [*self.headers.items(), *parse_qsl(self.path.partition("?")[2]), *_fields(self.body)]
+        return ((name, value) for name, value in named if TASK_ID not in value)
+
 
 class AuthSpec(_Strict):
     """How the connection's `api_key` is sent; nothing is sent without a key."""
@@ -240,3 +246,14 @@ def _mentions(template: JsonValue) -> bool:
     if isinstance(template, dict):
         return any(map(_mentions, template.values()))
     return isinstance(template, list) and any(map(_mentions, template))
+
+
+def _fields(template: JsonValue, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(template, str):
+        yield name, template
+    elif isinstance(template, dict):
+        for key, value in template.items():
+            yield from _fields(value, key)
+    elif isinstance(template, list):
+        for value in template:
+            yield from _fields(value, name)
