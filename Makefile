@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test check build deploy clean requirements
+.PHONY: help venv demo up test soak check build deploy failures clean requirements
 
 PYTHON ?= python3
 PYTHON_RUNTIME ?= python3.13
@@ -35,7 +35,10 @@ up: $(STAMP) ## leave the local stack running until interrupted
 	$(BIN)/python -m local.up
 
 test: $(STAMP) ## run all tests (ARGS='tests/unit -k poll' for some)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup $(ARGS)
+
+soak: $(STAMP) ## run random worlds for long (ARGS='--worlds 50000 --minutes 30'; --weather calm, crashing or stormy)
+	$(BIN)/python -m tests.simulation.soak $(ARGS)
 
 check: $(STAMP) ## lint, format, types, and the template as written and as expanded
 	$(BIN)/ruff check .
@@ -58,6 +61,9 @@ build: $(STAMP) ## build the functions and the layer for deployment
 deploy: build ## build, then deploy to AWS (asks before it changes anything)
 	$(BIN)/sam deploy --stack-name $(STACK) $(if $(REGION),--region $(REGION)) \
 	  --parameter-overrides $(OVERRIDES) $(PARAMETERS) $(ARGS)
+
+failures: $(STAMP) ## look into a deployed stack's failure queue (ARGS=--delete removes what it shows)
+	@$(BIN)/python -m local.failures --stack $(STACK) $(if $(REGION),--region $(REGION)) $(ARGS)
 
 clean: ## remove what was built and the caches; keeps .venv and the local stack's data
 	rm -rf .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis

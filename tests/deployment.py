@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import random
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -27,18 +27,20 @@ from renderbell.register import Registered, TaskRequest, Tasks
 from renderbell.store import DUE_PROJECTION, Store
 from renderbell.task import Source, StoredFile, Task, Upload
 from tests.dynamodb import FakeDynamoDB, Item
-from tests.virtual import START, VirtualPool, World
+from tests.virtual import START, Process, VirtualPool, World
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 MASTER = b"m" * 43
 OWNER = "default"
-POLLER, NOTIFIER = "poller", "notifier"
+POLLER, NOTIFIER, API_FUNCTION = "poller", "notifier", "api"
 INVOKE_S = 0.05  # how long an asynchronous invocation takes to start
+MAX_EVENT_AGE_S = 60.0
 API = "https://api.example.com/v1"
 
 T = TypeVar("T")
+ItemKey = tuple[str, str]  # pk, sk
 
 
 INDEXES = {"due": ("slot", "due_at", DUE_PROJECTION), "list": ("list_pk", "list_sk", frozenset())}
@@ -52,20 +54,24 @@ def in_process_table(name: str) -> FakeDynamoDB:
 class LateTable(FakeDynamoDB):
     """A table whose index `due` shows every write late, and which notes what its looks have shown.
 
-    `lag_s` is how late, in seconds.
+    `lag` draws how late, in seconds. It may draw so that an older write shows after a newer one; `MAX_LAG_S` after a
+    write the index shows it for good.
     """
 
-    def __init__(self, world: World, lag_s: float) -> None:
+    MAX_LAG_S = 2.0
+
+    def __init__(self, world: World, lag: Callable[[], float]) -> None:
         super().__init__("table", INDEXES)
         self.looks: list[tuple[float, int]] = []  # when the index was asked, and how many items it showed
+        self.watchers: list[Callable[[ItemKey, Item | None, Item | None], None]] = []  # told of every write
         self._world = world
-        self._lag_s = lag_s
-        self._late: dict[tuple[str, str], Item] = {}
+        self._lag = lag
+        self._due: dict[ItemKey, Item] = {}
 
     def query(self, **call: Any) -> dict[str, Any]:
         if call.get("IndexName") != "due":
             return super().query(**call)
-        now_items, self._items = self._items, self._late if self._lag_s else self._items
+        now_items, self._items = self._items, self._due
         try:
             page = super().query(**call)
         finally:
@@ -73,14 +79,35 @@ class LateTable(FakeDynamoDB):
         self.looks.append(((self._world.now() - START).total_seconds(), len(page["Items"])))
         return page
 
-    def _write(self, key: tuple[str, str], item: Item) -> None:
+    def _write(self, key: ItemKey, item: Item) -> None:
+        old = self._items.get(key)
         super()._write(key, item)
-        if self._lag_s:
-            shown = copy.deepcopy(item)
-            self._world.at(self._world.now() + timedelta(seconds=self._lag_s), lambda: self._show(key, shown))
+        self._written(key, old, item)
 
-    def _show(self, key: tuple[str, str], item: Item) -> None:
-        self._late[key] = item
+    def _remove(self, key: ItemKey) -> None:
+        old = self._items.get(key)
+        super()._remove(key)
+        if old is not None:
+            self._written(key, old, None)
+
+    def _written(self, key: ItemKey, old: Item | None, new: Item | None) -> None:
+        for watch in self.watchers:
+            watch(key, old, new)
+        if "slot" not in (old or {}) and "slot" not in (new or {}):
+            return
+        lag_s, now = self._lag(), self._world.now()
+        if lag_s == 0:
+            self._show(key, new)
+            return
+        self._world.at(now + timedelta(seconds=lag_s), lambda: self._show(key, new))
+        if lag_s < self.MAX_LAG_S:
+            self._world.at(now + timedelta(seconds=self.MAX_LAG_S), lambda: self._show(key, new))
+
+    def _show(self, key: ItemKey, item: Item | None) -> None:
+        if item is not None:
+            self._due[key] = item
+        else:
+            self._due.pop(key, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +191,7 @@ class Receivers:
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     received: list[Received] = field(default_factory=list)
     latency_s: float = 0.1
+    latencies_s: dict[str, float] = field(default_factory=dict)  # of single URLs
     at_once: int = 0
     most_at_once: int = 0
 
@@ -176,7 +204,7 @@ class Receivers:
             raise AssertionError("a webhook with a wrong signature")
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        self.world.sleep(self.latency_s)
+        self.world.sleep(self.latencies_s.get(url, self.latency_s))
         self.at_once -= 1
         now_s = (self.world.now() - START).total_seconds()
         self.received.append(Received(now_s, url, headers["webhook-id"], body, json.loads(body)))
@@ -202,7 +230,10 @@ class ScriptedArchive:
     copy_s: float = 1.0
     sources: list[str] = field(default_factory=list)
     uploads: list[str] = field(default_factory=list)
+    open: dict[str, str] = field(default_factory=dict)  # the keys of the uploads that were begun, by their ids
     begun_s: list[float] = field(default_factory=list)  # when each try began
+    clean_s: float = 0.0
+    clean_faults: list[Exception] = field(default_factory=list)  # what the next clean-ups raise
     hangs_s: float = 0.0  # how long the last write takes, in which nobody looks at the time
 
     def store(
@@ -223,6 +254,7 @@ class ScriptedArchive:
             Upload(n, key, self.uploads.pop(0), 5, "video/mp4", source.url, None, None) if self.uploads else None
         )
         if open_upload is not None and open_upload != upload:
+            self.open[open_upload.upload_id] = key
             checkpoint(open_upload)
         for _ in range(10):
             self.world.sleep(self.copy_s / 10)
@@ -235,10 +267,16 @@ class ScriptedArchive:
         digest = hashlib.sha256(key.encode()).hexdigest()
         file = StoredFile(n, source.kind, "bucket", key, 1000, digest, "video/mp4", source.url)
         self.objects[key] = file
+        if open_upload is not None:
+            self.open.pop(open_upload.upload_id, None)
         return file
 
     def clean(self, prefix: str, keep: Sequence[str] = ()) -> None:
+        self.world.sleep(self.clean_s)
+        if self.clean_faults:
+            raise self.clean_faults.pop(0)
         self.cleaned.append(prefix)
+        self.open = {upload: key for upload, key in self.open.items() if not key.startswith(f"{prefix}/")}
         for key in [key for key in self.objects if key.startswith(f"{prefix}/") and key not in keep]:
             del self.objects[key]
 
@@ -247,7 +285,8 @@ class Deployment:
     """The functions of a deployment, as processes of one world.
 
     `index_lag_s` is how late the index `due` shows a write. With `one_process`, all ticks share the pool of threads,
-    as on Lambda those do that follow one another in an environment.
+    as on Lambda those do that follow one another in an environment. `notifiers` is how many of them may run at once;
+    further events wait, and age out.
     """
 
     def __init__(
@@ -258,10 +297,12 @@ class Deployment:
         concurrency: int = 64,
         seed: int = 1,
         index_lag_s: float = 0.0,
+        lag: Callable[[], float] | None = None,
         one_process: bool = False,
+        notifiers: int | None = None,
     ) -> None:
         self.world = World()
-        self.table = LateTable(self.world, index_lag_s)
+        self.table = LateTable(self.world, lag or (lambda: index_lag_s))
         self.store = Store(cast("DynamoDBClient", self.table), "table")
         self.provider = ScriptedProvider(self.world)
         self.receivers = Receivers(self.world)
@@ -276,6 +317,10 @@ class Deployment:
         self.wakes = True
         self.loses: list[str] = []  # the next invocations of these functions never arrive
         self.random = random.Random(seed)
+        self.aged_out = 0  # events for the notifier
+        self._notifiers = notifiers
+        self._notifying = 0
+        self._waiting: deque[tuple[float, Mapping[str, object]]] = deque()
         self._one_process = one_process
         self._idle_pools: list[VirtualPool] = []
         self._ids = count(1)
@@ -314,23 +359,33 @@ class Deployment:
         def register() -> Registered:
             return self.tasks(lambda: task_id).register_task(request, owner=OWNER, base_url=API)
 
-        self.world.spawn(register, delay_s=at_s - self.now_s)
+        self.start(API_FUNCTION, register, delay_s=at_s - self.now_s)
         return task_id
 
     def tick_every_minute(self, *, until_s: float, first_s: float = 5.0) -> None:
         """Lets the schedule fire."""
         at_s = first_s
         while at_s < until_s:
-            self.world.spawn(lambda: self._fire({}), delay_s=at_s - self.now_s)
+            self.tick_at(at_s)
             at_s += 60
 
     def tick_at(self, at_s: float) -> None:
         """Lets the schedule fire once."""
-        self.world.spawn(lambda: self._fire({}), delay_s=at_s - self.now_s)
+        self.start(POLLER, lambda: self._fire({}), delay_s=at_s - self.now_s)
 
     def cancel(self, task_id: str, *, at_s: float) -> None:
         """Lets the owner cancel a task at a time."""
-        self.world.spawn(lambda: self.tasks(lambda: "").cancel_task(task_id, owner=OWNER), delay_s=at_s - self.now_s)
+        self.start(
+            API_FUNCTION, lambda: self.tasks(lambda: "").cancel_task(task_id, owner=OWNER), delay_s=at_s - self.now_s
+        )
+
+    def delete(self, task_id: str, *, at_s: float, force: bool = True) -> None:
+        """Lets the owner delete a task at a time."""
+        self.start(
+            API_FUNCTION,
+            lambda: self.tasks(lambda: "").delete_task(task_id, owner=OWNER, force=force),
+            delay_s=at_s - self.now_s,
+        )
 
     def kill_everything(self) -> None:
         """All processes die where they are, and nothing that was planned happens."""
@@ -375,9 +430,28 @@ class Deployment:
             self.loses.remove(function_name)
         elif function_name == POLLER:
             if self.wakes or "task_id" not in payload:
-                self.world.spawn(lambda: self._fire(payload), delay_s=INVOKE_S)
+                self.start(POLLER, lambda: self._fire(payload), delay_s=INVOKE_S)
+        elif self._notifiers is None:
+            self.start(NOTIFIER, lambda: self._notify(payload), delay_s=INVOKE_S)
         else:
-            self.world.spawn(lambda: self._notify(payload), delay_s=INVOKE_S)
+            self._waiting.append((self.now_s, payload))
+            self._start_waiting(self._notifiers)
+
+    def start(self, function_name: str, body: Callable[[], object], *, delay_s: float) -> None:
+        """Starts an invocation of a function as a process of its own."""
+        self.world.spawn(body, delay_s=delay_s, process=Process(function_name))
+
+    def clock(self) -> datetime:
+        """The time as the running process knows it."""
+        return self.world.now()
+
+    def configured(self) -> _Connections:
+        """The connections, as a process reads them."""
+        return _Connections(self)
+
+    def secrets(self, owner: str) -> list[str]:
+        """An owner's webhook secrets, as a process reads them."""
+        return [endpoints.derive_secret(MASTER, "owner", owner, 1)]
 
     def _fire(self, event: Mapping[str, Any]) -> None:
         if "worker" not in event:
@@ -395,14 +469,30 @@ class Deployment:
         started = self.world.now()
         self.notifier().handle(event, lambda: 300 - (self.world.now() - started).total_seconds())
 
+    def _start_waiting(self, at_most: int) -> None:
+        while self._waiting and self._notifying < at_most:
+            since_s, payload = self._waiting.popleft()
+            if self.now_s - since_s > MAX_EVENT_AGE_S:
+                self.aged_out += 1
+                continue
+            self._notifying += 1
+            self.start(NOTIFIER, partial(self._notify_in_turn, payload, at_most), delay_s=INVOKE_S)
+
+    def _notify_in_turn(self, event: Mapping[str, object], at_most: int) -> None:
+        try:
+            self._notify(event)
+        finally:
+            self._notifying -= 1
+            self._start_waiting(at_most)
+
     def tasks(self, new_id: Callable[[], str]) -> Tasks:
         """The owner's use cases."""
         return Tasks(
             store=self.store,
-            connections=_Connections(self),
+            connections=self.configured(),
             invoker=self,
             egress=EgressPolicy(),
-            clock=self.world.now,
+            clock=self.clock,
             new_id=new_id,
             slots=self.settings.slots,
             poller_workers=self.settings.workers,
@@ -415,10 +505,10 @@ class Deployment:
         """A poller as a process has it, a fresh one unless it brings its pool."""
         return Poller(
             store=self.store,
-            connections=_Connections(self),
+            connections=self.configured(),
             fetch=self.provider.fetch,
             notify=lambda payload: self.invoke(NOTIFIER, payload),
-            clock=self.world.now,
+            clock=self.clock,
             pool=pool if pool is not None else VirtualPool(self.world),
             settings=self.settings,
             count=self._count,
@@ -431,20 +521,20 @@ class Deployment:
         return Notifier(
             store=self.store,
             archive=self.archive,
-            connections=_Connections(self),
+            connections=self.configured(),
             fetch=self.provider.fetch,
             deliverer=Deliverer(
                 store=self.store,
                 poster=self.receivers,
-                secrets=lambda owner: [endpoints.derive_secret(MASTER, "owner", owner, 1)],
-                clock=self.world.now,
+                secrets=self.secrets,
+                clock=self.clock,
                 sleep=self.world.sleep,
                 side_by_side=self._side_by_side,
                 random=lambda: 0.5,
                 new_token=self._token,
                 count=self._count,
             ),
-            clock=self.world.now,
+            clock=self.clock,
             new_token=self._token,
             count=self._count,
         )

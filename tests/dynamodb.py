@@ -6,10 +6,10 @@ store does not use is refused loudly, so that it cannot be got wrong silently.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from threading import RLock
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +37,10 @@ class TransactionConflictException(ClientError):  # noqa: N818 - botocore's name
 
 
 class FakeDynamoDB:
-    """One table with a `pk`, an `sk` and sparse indexes."""
+    """One table with a `pk`, an `sk` and sparse indexes.
+
+    Nobody changes an attribute's value in place, so copies of items are shallow.
+    """
 
     exceptions = SimpleNamespace(
         ConditionalCheckFailedException=ConditionalCheckFailedException,
@@ -54,7 +57,7 @@ class FakeDynamoDB:
     def items(self) -> list[Item]:
         """All items, for assertions."""
         with self._lock:
-            return copy.deepcopy(list(self._items.values()))
+            return [dict(item) for item in self._items.values()]
 
     # -- the operations -----------------------------------------------------------------------------------------------
 
@@ -63,20 +66,22 @@ class FakeDynamoDB:
         self._check_table(TableName)
         with self._lock:
             item = self._items.get(_key(Key))
-            return {} if item is None else {"Item": copy.deepcopy(item)}
+            return {} if item is None else {"Item": dict(item)}
 
     def put_item(self, *, TableName: str, Item: Item) -> dict[str, Any]:  # noqa: N803
         """Writes an item whole."""
         self._check_table(TableName)
         with self._lock:
-            self._write(_key(Item), copy.deepcopy(Item))
+            self._write(_key(Item), dict(Item))
         return {}
 
-    def delete_item(self, *, TableName: str, Key: Item) -> dict[str, Any]:  # noqa: N803
-        """Removes an item, if it is there."""
-        self._check_table(TableName)
+    def delete_item(self, **call: Any) -> dict[str, Any]:
+        """Removes an item, if it is there and its condition holds."""
         with self._lock:
-            self._items.pop(_key(Key), None)
+            old = self._items.get(_key(call["Key"]))
+            if not self._holds(call, old):
+                raise self._refused("DeleteItem", call, old)
+            self._remove(_key(call["Key"]))
         return {}
 
     def update_item(self, **call: Any) -> dict[str, Any]:
@@ -84,16 +89,7 @@ class FakeDynamoDB:
         with self._lock:
             old = self._items.get(_key(call["Key"]))
             if not self._holds(call, old):
-                raise ConditionalCheckFailedException(
-                    {
-                        "Error": {
-                            "Code": "ConditionalCheckFailedException",
-                            "Message": "The conditional request failed",
-                        },
-                        **self._shown(call, old),  # type: ignore[typeddict-item]
-                    },
-                    "UpdateItem",
-                )
+                raise self._refused("UpdateItem", call, old)
             self._apply_update(call, old)
         return {}
 
@@ -123,9 +119,9 @@ class FakeDynamoDB:
             for (kind, call), key, old in zip(actions, keys, olds, strict=True):
                 match kind:
                     case "Put":
-                        self._write(key, copy.deepcopy(call["Item"]))
+                        self._write(key, dict(call["Item"]))
                     case "Delete":
-                        self._items.pop(key, None)
+                        self._remove(key)
                     case "Update":
                         self._apply_update(call, old)
                     case _:
@@ -149,8 +145,11 @@ class FakeDynamoDB:
         hash_name, range_name, shown = self._indexes[IndexName] if IndexName else ("pk", "sk", None)
         with self._lock:
             condition = _Expression(KeyConditionExpression, {}, ExpressionAttributeValues).condition()
+            hashed = ExpressionAttributeValues[KeyConditionExpression.split()[2]]  # nearly all items are left out here
             found = [
-                item for item in self._items.values() if hash_name in item and range_name in item and condition(item)
+                item
+                for item in self._items.values()
+                if item.get(hash_name) == hashed and range_name in item and condition(item)
             ]
             found.sort(key=lambda item: (_plain(item[range_name]), item["pk"]["S"], item["sk"]["S"]))
             if ExclusiveStartKey is not None:
@@ -164,8 +163,8 @@ class FakeDynamoDB:
                 size += _size(page[-1])
                 if size > PAGE_BYTES:
                     last = {name: item[name] for name in {hash_name, range_name, "pk", "sk"}}
-                    return {"Items": copy.deepcopy(page), "LastEvaluatedKey": copy.deepcopy(last)}
-            return {"Items": copy.deepcopy(page)}
+                    return {"Items": page, "LastEvaluatedKey": last}
+            return {"Items": page}
 
     # -- below the operations -----------------------------------------------------------------------------------------
 
@@ -180,16 +179,21 @@ class FakeDynamoDB:
         names, values = call.get("ExpressionAttributeNames", {}), call.get("ExpressionAttributeValues", {})
         return _Expression(call["ConditionExpression"], names, values).condition()(old or {})
 
+    def _refused(self, operation: str, call: Mapping[str, Any], old: Item | None) -> ConditionalCheckFailedException:
+        error = {"Code": "ConditionalCheckFailedException", "Message": "The conditional request failed"}
+        answer: Any = {"Error": error, **self._shown(call, old)}
+        return ConditionalCheckFailedException(answer, operation)
+
     @staticmethod
     def _shown(call: Mapping[str, Any], old: Item | None) -> dict[str, Any]:
         if old is None or call.get("ReturnValuesOnConditionCheckFailure") != "ALL_OLD":
             return {}
-        return {"Item": copy.deepcopy(old)}
+        return {"Item": dict(old)}
 
     def _apply_update(self, call: Mapping[str, Any], old: Item | None) -> None:
         names, values = call.get("ExpressionAttributeNames", {}), call.get("ExpressionAttributeValues", {})
-        new = copy.deepcopy(old) if old is not None else copy.deepcopy(dict(call["Key"]))
-        before = copy.deepcopy(new)
+        before = old if old is not None else call["Key"]
+        new = dict(before)
         for action in _Expression(call["UpdateExpression"], names, values).updates():
             action(before, new)
         used = call["UpdateExpression"] + " " + call.get("ConditionExpression", "")
@@ -207,23 +211,33 @@ class FakeDynamoDB:
                     raise _validation(f"an index key must not be empty: {name}")
         self._items[key] = item
 
+    def _remove(self, key: tuple[str, str]) -> None:
+        self._items.pop(key, None)
+
+
+_WORD = re.compile(r"\s*([#:]?[A-Za-z_][\w-]*|<=|>=|<>|[(),=<>])")
+
+
+@cache
+def _words(text: str) -> tuple[str, ...]:
+    words: list[str] = []
+    position = 0
+    while position < len(text.rstrip()):
+        match = _WORD.match(text, position)
+        if match is None:
+            raise _validation(f"cannot read {text[position:]!r}")
+        words.append(match.group(1))
+        position = match.end()
+    return tuple(words)
+
 
 class _Expression:
     """A condition or update expression: a small recursive descent over its words."""
 
-    _WORD = re.compile(r"\s*([#:]?[A-Za-z_][\w-]*|<=|>=|<>|[(),=<>])")
-
     def __init__(self, text: str, names: Mapping[str, str], values: Item) -> None:
         self._names = names
         self._values = values
-        self._words: list[str] = []
-        position = 0
-        while position < len(text.rstrip()):
-            match = self._WORD.match(text, position)
-            if match is None:
-                raise _validation(f"cannot read {text[position:]!r}")
-            self._words.append(match.group(1))
-            position = match.end()
+        self._words = list(_words(text))
 
     def condition(self) -> Callable[[Item], bool]:
         """The expression as a test of an item."""
@@ -301,14 +315,14 @@ class _Expression:
         word = self._take()
         if word.startswith(":"):
             value = self._value(word)
-            return lambda _: copy.deepcopy(value)
+            return lambda _: value
         if word == "if_not_exists":
             self._expect("(")
             name = self._name(self._take())
             self._expect(",")
             default = self._operand()
             self._expect(")")
-            return lambda item: copy.deepcopy(item[name]) if name in item else default(item)
+            return lambda item: item[name] if name in item else default(item)
         if word == "list_append":
             self._expect("(")
             first = self._operand()
@@ -367,7 +381,9 @@ def _plain(value: Any) -> Any:
 
 
 def _projected(item: Item, keys: set[str], shown: frozenset[str] | None) -> Item:
-    return item if shown is None else {name: value for name, value in item.items() if name in shown or name in keys}
+    if shown is None:
+        return dict(item)
+    return {name: value for name, value in item.items() if name in shown or name in keys}
 
 
 def _size(item: Item) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from renderbell.delivery import Delivery
+from renderbell.delivery import Delivery, DeliveryState
 from renderbell.errors import VersionConflictError
 from renderbell.providers import Connection
 from renderbell.store import AlreadyOngoingError, ApiKey, Lease
@@ -75,14 +75,25 @@ class FakeStore:
 
     def save(self, before: Task, after: Task, deliveries: Sequence[Delivery] = (), *, token: str | None = None) -> Task:
         """Writes the change if the version still stands."""
+        saved = self._changed(before, after)
+        self.made[before.task_id] = (*self.deliveries(before.task_id), *deliveries)
+        return saved
+
+    def delete(self, before: Task, after: Task) -> Task:
+        """Writes that the task is deleted, and drops its request and its pending deliveries."""
+        saved = self._changed(before, after)
+        del self.requests[before.task_id]
+        made = self.deliveries(before.task_id)
+        self.made[before.task_id] = tuple(one for one in made if one.state is not DeliveryState.PENDING)
+        return saved
+
+    def _changed(self, before: Task, after: Task) -> Task:
         self._once("before_save")
         current = self.tasks.get(before.task_id)
         if current is None or current.version != before.version:
             raise VersionConflictError(before.task_id, current)
-        saved = replace(after, version=before.version + 1)
-        self.tasks[before.task_id] = saved
-        self.made[before.task_id] = (*self.deliveries(before.task_id), *deliveries)
-        return saved
+        self.tasks[before.task_id] = replace(after, version=before.version + 1)
+        return self.tasks[before.task_id]
 
     def lease(self, worker: int) -> Lease | None:
         return self.leases.get(worker)

@@ -14,6 +14,37 @@ from greenlet import getcurrent, greenlet
 START = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 
 
+class DiedError(BaseException):
+    """The process is no more; nothing that it goes on to do has any effect."""
+
+
+class Process:
+    """What dies together: an invocation with all of its threads.
+
+    `skew_s` is how far its clock is off, `knows` what it has read and keeps.
+    """
+
+    def __init__(self, name: str, skew_s: float = 0.0) -> None:
+        self.name = name
+        self.skew_s = skew_s
+        self.knows: set[str] = set()
+        self.alive = True
+        self.threads: dict[greenlet, None] = {}
+
+
+class Event:
+    """Something that is to happen, and may be called off."""
+
+    __slots__ = ("happen",)
+
+    def __init__(self, happen: Callable[[], None]) -> None:
+        self.happen: Callable[[], None] | None = happen
+
+    def call_off(self) -> None:
+        """Makes it as if it had never been planned."""
+        self.happen = None
+
+
 class World:
     """A clock that jumps to whatever happens next.
 
@@ -22,29 +53,69 @@ class World:
 
     def __init__(self, start: datetime = START) -> None:
         self._now = start
-        self._events: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._events: list[tuple[datetime, int, Event]] = []
         self._order = count()
         self._hub: greenlet | None = None
+        self._owners: dict[greenlet, Process] = {}
         self.broken: list[BaseException] = []
 
     def now(self) -> datetime:
         """The present virtual time."""
         return self._now
 
-    def at(self, when: datetime, happen: Callable[[], None]) -> None:
+    def at(self, when: datetime, happen: Callable[[], None]) -> Event:
         """Lets something happen at a time."""
-        heapq.heappush(self._events, (max(when, self._now), next(self._order), happen))
+        event = Event(happen)
+        heapq.heappush(self._events, (max(when, self._now), next(self._order), event))
+        return event
 
-    def spawn(self, process: Callable[[], object], *, delay_s: float = 0.0) -> None:
-        """Starts a process; what it raises is kept in `broken`."""
+    def spawn(self, body: Callable[[], object], *, delay_s: float = 0.0, process: Process | None = None) -> None:
+        """Starts a thread, of a process or of the one that runs; what it raises is kept in `broken`."""
+        owner = process or self.process
 
         def guarded() -> None:
             try:
-                process()
+                body()
+            except DiedError:
+                pass
             except Exception as error:
                 self.broken.append(error)
+            finally:
+                if owner is not None:
+                    del self._owners[thread], owner.threads[thread]
 
-        self.at(self._now + timedelta(seconds=delay_s), lambda: self._switch_to(greenlet(guarded, parent=self._hub)))
+        def start() -> None:
+            if owner is not None:
+                if not owner.alive:
+                    return
+                self._owners[thread] = owner
+                owner.threads[thread] = None
+            self._switch_to(thread)
+
+        thread = greenlet(guarded)
+        self.at(self._now + timedelta(seconds=delay_s), start)
+
+    @property
+    def process(self) -> Process | None:
+        """The process that runs now."""
+        return self._owners.get(getcurrent())
+
+    def kill(self, process: Process) -> None:
+        """Ends a process with all of its threads; whoever calls it from within raises `DiedError` next."""
+        if process.alive:
+            process.alive = False
+            self.at(self._now, lambda: self._reap(process))
+
+    def _reap(self, process: Process) -> None:
+        for thread in list(process.threads):
+            thread.parent = getcurrent()
+            thread.throw(DiedError)
+
+    def check_alive(self) -> None:
+        """Raises `DiedError` in a process that is no more."""
+        process = self.process
+        if process is not None and not process.alive:
+            raise DiedError
 
     def sleep(self, seconds: float) -> None:
         """Suspends the present process."""
@@ -56,17 +127,33 @@ class World:
         """Runs all processes until a time, or until nothing is left to happen before it."""
         self._hub = getcurrent()
         while self._events and self._events[0][0] <= until:
-            when, _, happen = heapq.heappop(self._events)
-            self._now = when
-            happen()
+            self._happens_next()
         self._now = max(self._now, until)
 
-    def _switch_to(self, process: greenlet) -> None:
-        process.switch()
+    def _happens_next(self) -> None:
+        when, _, event = heapq.heappop(self._events)
+        if event.happen is not None:
+            self._now = when
+            event.happen()
+
+    def run_out(self) -> None:
+        """Runs until nothing is left to happen."""
+        self._hub = getcurrent()
+        while self._events:
+            self._happens_next()
+        if self._owners:
+            raise AssertionError(f"waiting for ever: {sorted({process.name for process in self._owners.values()})}")
+
+    def _switch_to(self, thread: greenlet) -> None:
+        owner = self._owners.get(thread)
+        if not thread.dead and (owner is None or owner.alive):
+            thread.parent = self._hub or getcurrent()
+            thread.switch()
 
     def _suspend(self) -> None:
         if self._hub is None or getcurrent() is self._hub:
             raise RuntimeError("only a process of the world can wait")
+        self.check_alive()
         self._hub.switch()
 
     def channel(self) -> Channel:
@@ -100,18 +187,14 @@ class Channel:
                     self._waiting = None
                     self._world._switch_to(me)
 
-            token = object()
-            self._token = token
-            self._world.at(
-                self._world.now() + timedelta(seconds=timeout_s), lambda: give_up() if self._token is token else None
-            )
-            self._world._suspend()
-            self._token = None
+            timeout = self._world.at(self._world.now() + timedelta(seconds=timeout_s), give_up)
+            try:
+                self._world._suspend()
+            finally:
+                timeout.call_off()
         values = list(self._queue)
         self._queue.clear()
         return values
-
-    _token: object | None = None
 
 
 class VirtualPool:

@@ -102,6 +102,22 @@ class Client:
             size += len(chunk)
         return size, digest.hexdigest()
 
+    def remains(self, task: dict[str, Any]) -> list[str]:
+        """What there is of a task: items of the table, objects and open uploads."""
+        stack, below = self.house.stack, f"{task['owner']}/{task['task_id']}/"
+        dynamodb = stack.session().client("dynamodb", endpoint_url=stack.aws_endpoint_url)
+        s3 = stack.session().client("s3", endpoint_url=stack.aws_endpoint_url)
+        items = dynamodb.query(
+            TableName=stack.table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"TASK#{task['task_id']}"}},
+            ConsistentRead=True,
+        )
+        objects = s3.list_objects_v2(Bucket=stack.bucket, Prefix=below).get("Contents", [])
+        uploads = s3.list_multipart_uploads(Bucket=stack.bucket, Prefix=below).get("Uploads", [])
+        keys = [item["sk"]["S"] for item in items["Items"]]
+        return keys + [one["Key"] for one in objects] + [one["Key"] for one in uploads]
+
     def polled_at(self, task: dict[str, Any]) -> list[float]:
         """When a task's provider was asked, in epoch seconds."""
         seen = self.house.simulators.polls(task["provider"], task["provider_task_id"])

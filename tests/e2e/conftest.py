@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,17 +14,34 @@ from local.house import running_house
 from local.providers.server import Simulators
 from local.stack import put_connection
 from tests.e2e.client import Client
+from tests.e2e.hostile import Hostile
 
 POLL_INTERVAL_S = 1.0
 
 
 @pytest.fixture(scope="session")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def hostile() -> Iterator[Hostile]:
+    """A provider and receiver that repeats the secrets it is sent."""
+    with Hostile() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory: pytest.TempPathFactory, hostile: Hostile) -> Iterator[Client]:
     """A client of the real template, deployed to an emulator."""
     with running_house(
         tmp_path_factory.mktemp("house"), say=lambda text: None, poll_interval_s=POLL_INTERVAL_S
     ) as house:
+        for connection in hostile.connections():  # before a function has read any
+            put_connection(house.stack.aws_endpoint_url, house.stack.name, connection)
         yield Client(house)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps all that needs a deployed stack on one worker, so that each stack is deployed once."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("deployed"))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,22 @@ def cancelled_copy(guarded: Client) -> str:
     return task_id
 
 
+@pytest.fixture(scope="module", autouse=True)
+def deleted(guarded: Client) -> dict[str, Any]:
+    """A task that was deleted after an attempt to tell of it has failed; it is removed a minute later."""
+    guarded.house.receiver.order("/hooks/deleted", fail=99, status=503)
+    task = guarded.start("jimmy", seconds=1, size_bytes=100_000, asked={"webhook_url": guarded.hook("deleted")})
+    guarded.ended(task["task_id"])
+    guarded.until(lambda: any(sk.startswith("ATTEMPT#") for sk in guarded.remains(task)), "the attempt")
+    refused = guarded.call("DELETE", f"/tasks/{task['task_id']}")
+    assert (refused.status_code, refused.json()["code"]) == (409, "delivery_pending")
+    assert guarded.call("DELETE", f"/tasks/{task['task_id']}?force=true").status_code == 202
+    left = guarded.remains(task)
+    assert not any(one.startswith("DELIVERY#") for one in left)
+    assert f"default/{task['task_id']}/1.mp4" in left
+    return task
+
+
 def test_the_roles_allow_the_main_job(guarded: Client) -> None:
     tasks = [guarded.start(kind.value, seconds=3, size_bytes=100_000) for kind in ProviderType]
     large = guarded.start("moneyprinterturbo", seconds=1, size_bytes=34 * 1024 * 1024)
@@ -83,6 +99,10 @@ def test_the_notifier_may_clean_up_what_a_cancelled_copy_has_left(guarded: Clien
     s3 = guarded.house.stack.session().client("s3", endpoint_url=guarded.house.stack.aws_endpoint_url)
     listed = s3.list_objects_v2(Bucket=guarded.house.stack.bucket, Prefix=f"default/{cancelled_copy}/")
     assert listed["KeyCount"] == 0
+
+
+def test_the_notifier_may_remove_a_deleted_task(guarded: Client, deleted: dict[str, Any]) -> None:
+    assert guarded.until(lambda: guarded.remains(deleted) == [], "the removal", limit_s=150)
 
 
 def _item(client: Client, pk: str, sk: str) -> dict[str, Any]:

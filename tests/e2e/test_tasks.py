@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import requests
@@ -11,6 +12,26 @@ from local.providers.lifecycle import ProviderType
 from tests.e2e.client import Client
 
 pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deleted(client: Client) -> dict[str, Any]:
+    """A task that was deleted during its copy; what is left is removed a minute later, beside other tests."""
+    task = client.start("jimmy", seconds=1, size_bytes=400_000, file_trouble=[{"bytes_per_s": 40_000}])
+    route = f"/tasks/{task['task_id']}"
+    client.until(lambda: client.task(task["task_id"])["status"] == "COPYING", "the copy")
+    refused = client.call("DELETE", route)
+    assert (refused.status_code, refused.json()["code"]) == (409, "task_running")
+    answer = client.call("DELETE", f"{route}?force=true")
+    assert (answer.status_code, answer.json()) == (202, {"task_id": task["task_id"], "deleted": True})
+    calls = [
+        ("GET", route),
+        ("DELETE", f"{route}?force=true"),
+        ("POST", f"{route}/cancel"),
+        ("GET", f"{route}/videos/1"),
+    ]
+    assert [client.call(*one).status_code for one in calls] == [404] * 4
+    return task
 
 
 def test_a_task_of_every_provider_ends_in_s3_and_at_the_webhook(client: Client) -> None:
@@ -154,3 +175,22 @@ def test_processing_is_told_on_request(client: Client) -> None:
     ends = client.house.receiver.received(task_id=task["task_id"], path="/hooks/end")
     assert [one.type for one in ends] == ["task.completed"]
     assert json.loads(ends[0].body)["data"]["metadata"] == {"a": "ü"}
+
+
+def test_a_task_that_has_ended_is_deleted_and_its_render_registered_anew(client: Client) -> None:
+    task = client.start("jimmy", seconds=1, size_bytes=100_000)
+    client.ended(task["task_id"])
+    client.told(task["task_id"], "task.completed")
+    route = f"/tasks/{task['task_id']}"
+    client.until(lambda: client.task(task["task_id"])["deliveries"][0]["state"] == "delivered", "the delivery's end")
+    assert client.call("DELETE", route).status_code == 202
+    assert client.call("GET", route).status_code == 404
+    assert client.call("GET", f"{route}/videos/1").status_code == 404
+    again = client.call("POST", "/tasks", json={"connection": "jimmy", "provider_task_id": task["provider_task_id"]})
+    assert again.status_code == 201
+    assert client.ended(again.json()["task_id"])["status"] == "COMPLETED"
+
+
+def test_a_task_that_was_deleted_during_its_copy_leaves_nothing_behind(client: Client, deleted: dict[str, Any]) -> None:
+    assert client.until(lambda: client.remains(deleted) == [], "the removal", limit_s=150)
+    assert client.house.receiver.received(task_id=deleted["task_id"]) == []

@@ -45,10 +45,10 @@ def bucket(s3: S3Client) -> str:
 class Try:
     """One invocation after another on the same file."""
 
-    def __init__(self, s3: S3Client, bucket: str, file: FakeFile) -> None:
+    def __init__(self, s3: S3Client, bucket: str, file: FakeFile, *, put_bytes: int = PART) -> None:
         self.s3, self.bucket, self.file = s3, bucket, file
         self.downloads = FakeDownloads({LINK: file})
-        self.archive = Archive(s3, bucket, self.downloads, max_bytes=100 * PART, part_bytes=PART)
+        self.archive = Archive(s3, bucket, self.downloads, max_bytes=100 * PART, part_bytes=PART, put_bytes=put_bytes)
         self.upload: Upload | None = None
 
     def remember(self, upload: Upload | None) -> None:
@@ -116,6 +116,15 @@ def test_a_broken_download_goes_on_where_it_stopped(s3: S3Client, bucket: str) -
     assert copy.open_uploads == [f"{PREFIX}/1.mp4"]
     stored = copy.run()
     assert copy.downloads.asked[0].headers["Range"] == f"bytes={3 * PART}-"
+    copy.check(stored)
+
+
+def test_a_small_file_that_breaks_off_goes_on_after_the_parts_that_were_kept(s3: S3Client, bucket: str) -> None:
+    copy = Try(s3, bucket, video(4 * PART + 9), put_bytes=8 * PART)
+    copy.run_until_it_breaks(2 * PART + 100)
+    assert copy.open_uploads == [f"{PREFIX}/1.mp4"]
+    stored = copy.run()
+    assert copy.downloads.asked[0].headers["Range"] == f"bytes={2 * PART}-"
     copy.check(stored)
 
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from threading import Barrier
 from typing import Any
 
 import pytest
 
-from renderbell.delivery import Answer, Attempt, Delivery, DeliveryState, judge, new_delivery
+from renderbell.delivery import (
+    HEALTHY,
+    MAX_ENDPOINTS,
+    Answer,
+    Attempt,
+    Delivery,
+    DeliveryState,
+    EndpointHealth,
+    judge,
+    new_delivery,
+)
 from renderbell.errors import ClaimLostError, ProviderTaskNotFound, VersionConflictError
 from renderbell.providers.base import Observation, ProviderState, ProviderTime
 from renderbell.store import (
@@ -22,6 +33,8 @@ from renderbell.store import (
     Lease,
     Served,
     Store,
+    UnreadableItem,
+    Work,
     task_key,
 )
 from renderbell.task import (
@@ -38,6 +51,7 @@ from renderbell.task import (
     cancel,
     cleaned,
     copied,
+    delete,
     new_task,
 )
 from tests.template import expanded
@@ -101,7 +115,7 @@ def registered(store: Store, task: Task | None = None) -> Task:
     return task
 
 
-def due(store: Store, until: float = 10_000, after: float | None = None) -> list[Task | DueDelivery]:
+def due(store: Store, until: float = 10_000, after: float | None = None) -> list[Task | DueDelivery | UnreadableItem]:
     return list(store.due(SLOT, at(until), None if after is None else at(after)))
 
 
@@ -314,7 +328,7 @@ class TestLeases:
 
     def test_what_was_served_is_kept(self, store: Store) -> None:
         store.take_lease(self.lease("a", 45), seen=None)
-        kept = self.lease("a", 65, Served(at(20), {"slow": at(3)}))
+        kept = self.lease("a", 65, Served(at(20), {"slow": at(3)}, {"rated": at(21)}, {"default url_1": at(39)}))
         assert store.keep_lease(kept)
         assert store.lease(2) == kept
 
@@ -348,13 +362,47 @@ class TestHealth:
         store.put_connection_health("studio", None)
         assert store.connection_health("studio") is None
 
-    def test_an_endpoint_fails_since_its_first_failure(self, store: Store) -> None:
-        assert store.failing_since("default", "url_1") is None
-        store.set_failing("default", "url_1", at(1))
-        store.set_failing("default", "url_1", at(2))
-        assert store.failing_since("default", "url_1") == at(1)
-        store.set_failing("default", "url_1", None)
-        assert store.failing_since("default", "url_1") is None
+    def test_an_endpoints_failures_are_kept_until_one_success(self, store: Store) -> None:
+        failing = EndpointHealth(at(1))
+        confirmed = replace(failing, confirmed_at=at(43_201))
+        disabled = replace(confirmed, disabled_at=at(432_001))
+        assert store.endpoint_health("default", "url_1") == HEALTHY
+        for seen, after in pairwise([HEALTHY, failing, confirmed, disabled, HEALTHY, failing]):
+            assert store.note_endpoint_health("default", "url_1", seen, after, "t1")
+            assert store.endpoint_health("default", "url_1") == after
+        assert store.endpoint_health("default", "url_2") == store.endpoint_health("other", "url_1") == HEALTHY
+
+    def test_of_many_who_note_an_endpoints_failure_one_does(self, store: Store) -> None:
+        confirmed = EndpointHealth(at(1), at(43_201))
+        store.note_endpoint_health("default", "url_1", HEALTHY, EndpointHealth(at(1)), "t1")
+        store.note_endpoint_health("default", "url_1", EndpointHealth(at(1)), confirmed, "t1")
+        disabled = replace(confirmed, disabled_at=at(432_001))
+        barrier = Barrier(8)
+
+        def note(number: int) -> bool:
+            barrier.wait()
+            return store.note_endpoint_health("default", "url_1", confirmed, disabled, f"n{number}")
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(note, range(8))) == 1
+
+    def test_a_note_that_is_sent_twice_meets_its_own_first_try(self, store: Store) -> None:
+        assert store.note_endpoint_health("default", "url_1", HEALTHY, EndpointHealth(at(1)), "t1")
+        assert store.note_endpoint_health("default", "url_1", HEALTHY, EndpointHealth(at(1)), "t1")
+
+    def test_a_failure_from_before_a_success_is_not_noted_after_it(self, store: Store) -> None:
+        failing, confirmed = EndpointHealth(at(1)), EndpointHealth(at(1), at(43_201))
+        store.note_endpoint_health("default", "url_1", HEALTHY, failing, "t1")
+        assert store.note_endpoint_health("default", "url_1", failing, HEALTHY, "t2")
+        assert not store.note_endpoint_health("default", "url_1", failing, confirmed, "t3")
+        assert store.endpoint_health("default", "url_1") == HEALTHY
+
+    def test_a_success_clears_what_another_has_noted_of_the_same_failures(self, store: Store) -> None:
+        failing, confirmed = EndpointHealth(at(1)), EndpointHealth(at(1), at(43_201))
+        store.note_endpoint_health("default", "url_1", HEALTHY, failing, "t1")
+        store.note_endpoint_health("default", "url_1", failing, confirmed, "t2")
+        assert store.note_endpoint_health("default", "url_1", failing, HEALTHY, "t3")
+        assert store.endpoint_health("default", "url_1") == HEALTHY
 
 
 class TestCopying:
@@ -475,6 +523,189 @@ class TestCopying:
         assert (after.task.status, after.token, after.tries, after.upload) == (Status.COMPLETED, None, 0, None)
 
 
+class TestDeleting:
+    ATTEMPT = Attempt(
+        task_id="tsk_1",
+        event="task.completed",
+        endpoint_id="url_1",
+        at=at(7),
+        number=1,
+        status=500,
+        error=None,
+        detail=None,
+        body="",
+        duration_ms=12,
+        manual=False,
+        next_at=at(12),
+    )
+
+    def deleted(self, store: Store, task: Task) -> Work:
+        """The work that a deleted task leaves, claimed."""
+        store.delete(task, delete(task, at(10)))
+        work = store.work(task.task_id)
+        assert work is not None
+        held = store.claim_work(work, "t1", at(130))
+        assert held is not None
+        return held
+
+    def test_a_deleted_task_is_shown_to_the_clean_up_and_its_request_is_gone(self, store: Store) -> None:
+        task = registered(store)
+        saved = store.delete(task, delete(task, at(10)))
+        assert store.task("tsk_1") == saved
+        assert (saved.version, saved.deleted) == (2, True)
+        assert store.request("tsk_1") is None
+        (shown,) = due(store)
+        assert isinstance(shown, Task)
+        assert (shown.step, shown.due_at) == (Step.CLEAN, at(70))
+
+    @pytest.mark.parametrize("outcome", [None, DONE], ids=["with the provider", "copying"])
+    def test_its_render_can_be_watched_again_at_once(self, store: Store, outcome: Observation | None) -> None:
+        task = registered(store)
+        task = store.save(task, advance(task, outcome, at(1))) if outcome else task
+        store.delete(task, delete(task, at(10)))
+        registered(store, a_task("tsk_2"))
+        assert store.task("tsk_2") is not None
+
+    def test_the_marker_of_a_render_that_is_watched_anew_stays(self, store: Store) -> None:
+        task = registered(store)
+        copying = store.save(task, advance(task, DONE, at(1)))
+        registered(store, a_task("tsk_2"))
+        store.delete(copying, delete(copying, at(10)))
+        third = a_task("tsk_3")
+        with pytest.raises(AlreadyOngoingError):
+            store.register(third, a_request(third))
+
+    def test_pending_deliveries_go_with_it_as_many_as_a_task_may_have(self, store: Store) -> None:
+        task = registered(store)
+        early = [replace(a_delivery(task, f"url_{n}"), event="task.processing") for n in range(MAX_ENDPOINTS)]
+        task = store.save(task, advance(task, Observation(ProviderState.PROCESSING), at(1)), early)
+        task = store.save(task, cancel(task, at(5)), [a_delivery(task, f"url_{n}") for n in range(MAX_ENDPOINTS)])
+        assert len(due(store)) == 2 * MAX_ENDPOINTS
+        store.delete(task, delete(task, at(10)))
+        assert store.deliveries("tsk_1") == ()
+        assert [type(item) for item in due(store)] == [Task]
+
+    def test_an_attempt_that_is_under_way_meanwhile_can_write_nothing_back(self, store: Store) -> None:
+        task = registered(store)
+        delivery = a_delivery(task)
+        ended = store.save(task, cancel(task, at(5)), [delivery])
+        held = store.claim_delivery(delivery, "t1", None)
+        assert held is not None
+        store.delete(ended, delete(ended, at(10)))
+        assert store.claim_delivery(delivery, "t2", None) is None
+        assert not store.finish_delivery(held, judge(held, Answer(204), at(11), 0.5))
+        assert not store.finish_delivery(held, judge(held, Answer(500), at(11), 0.5))
+        assert store.deliveries("tsk_1") == ()
+
+    def test_a_copy_that_is_under_way_meanwhile_can_write_nothing_back(self, store: Store) -> None:
+        task = registered(store)
+        copying = store.save(task, advance(task, DONE, at(1)))
+        seen = store.work("tsk_1")
+        assert seen is not None
+        held = store.claim_work(seen, "t1", None)
+        assert held is not None
+        held = store.note_upload(held, TestCopying.UPLOAD)
+        store.delete(copying, delete(copying, at(10)))
+        left = store.work("tsk_1")
+        assert left is not None
+        assert (left.token, left.tries, left.upload, left.stored) == (None, 0, None, ())
+        with pytest.raises(ClaimLostError):
+            store.renew_work(held, at(200))
+        with pytest.raises(ClaimLostError):
+            store.note_upload(held, TestCopying.UPLOAD, progressed=True)
+        with pytest.raises(VersionConflictError) as caught:
+            store.save(held.task, copied(held.task, [FILE], at(20)), token="t1")
+        assert caught.value.current == left.task
+
+    def test_a_clean_up_that_is_under_way_meanwhile_loses_its_claim(self, store: Store) -> None:
+        task = registered(store)
+        copying = store.save(task, advance(task, DONE, at(1)))
+        cancelled = store.save(copying, cancel(copying, at(2)))
+        seen = store.work("tsk_1")
+        assert seen is not None
+        held = store.claim_work(seen, "t1", None)
+        assert held is not None
+        store.delete(cancelled, delete(cancelled, at(10)))
+        with pytest.raises(VersionConflictError):
+            store.save(held.task, cleaned(held.task), token="t1")
+        again = store.work("tsk_1")
+        assert again is not None
+        assert (again.token, again.tries, again.task.due_at) == (None, 0, at(70))
+
+    def test_who_meets_another_writer_changes_nothing_and_learns_the_winners_state(self, store: Store) -> None:
+        task = registered(store)
+        delivery = a_delivery(task)
+        winner = store.save(task, cancel(task, at(1)), [delivery])
+        with pytest.raises(VersionConflictError) as caught:
+            store.delete(task, delete(task, at(2)))
+        assert caught.value.current == winner
+        assert store.request("tsk_1") == a_request(task)
+        assert store.deliveries("tsk_1") == (delivery,)
+
+    def test_of_many_who_delete_a_task_one_does(self, store: Store) -> None:
+        task = registered(store)
+        barrier = Barrier(8)
+
+        def remove(number: int) -> tuple[bool, Task | None]:
+            barrier.wait()
+            try:
+                return True, store.delete(task, delete(task, at(number)))
+            except VersionConflictError as lost:
+                return False, lost.current
+
+        with ThreadPoolExecutor(8) as pool:
+            done = list(pool.map(remove, range(8)))
+        assert sum(first for first, _ in done) == 1
+        assert {current for _, current in done if current is None or not current.deleted} == set()
+
+    def test_a_task_that_is_gone_cannot_be_deleted(self, store: Store) -> None:
+        task = a_task()
+        with pytest.raises(VersionConflictError) as caught:
+            store.delete(task, delete(task, at(1)))
+        assert caught.value.current is None
+        assert store.task("tsk_1") is None
+
+    def test_it_is_forgotten_whole_and_nothing_else_is(self, store: Store) -> None:
+        task, other = registered(store), registered(store, a_task("tsk_11", provider_task_id="p-11"))
+        task = store.save(task, cancel(task, at(5)), [a_delivery(task)])
+        sent = store.claim_delivery(a_delivery(task), "t1", None)
+        assert sent is not None
+        store.finish_delivery(sent, judge(sent, Answer(204), at(6), 0.5))
+        store.put_attempt(self.ATTEMPT, 2_000_000_000)
+        held = self.deleted(store, task)
+        late = replace(self.ATTEMPT, number=2, at=at(11))
+        store.put_attempt(late, 2_000_000_000)
+        store.forget(held)
+        assert (store.task("tsk_1"), store.request("tsk_1")) == (None, None)
+        assert (store.deliveries("tsk_1"), store.attempts("tsk_1")) == ((), ())
+        assert due(store) == [replace(other, history=())]
+        assert store.request("tsk_11") == a_request(other)
+
+    def test_more_than_a_page_is_forgotten_to_its_end(self, store: Store) -> None:
+        held = self.deleted(store, registered(store))
+        for number in range(30):  # of 40 kB each
+            store.put_attempt(replace(self.ATTEMPT, number=number, at=at(number), body="x" * 40_000), 2_000_000_000)
+        store.forget(held)
+        assert store.attempts("tsk_1") == ()
+        assert store.task("tsk_1") is None
+
+    def test_who_lost_the_claim_leaves_the_task_to_its_successor(self, store: Store) -> None:
+        lost = self.deleted(store, registered(store))
+        held = store.claim_work(lost, "t2", at(200))
+        assert held is not None
+        with pytest.raises(ClaimLostError):
+            store.forget(lost)
+        assert store.work("tsk_1") == held
+        store.forget(held)
+        assert store.work("tsk_1") is None
+
+    def test_a_forgetting_that_is_sent_twice_meets_its_own_first_try(self, store: Store) -> None:
+        held = self.deleted(store, registered(store))
+        store.forget(held)
+        store.forget(held)
+        assert store.work("tsk_1") is None
+
+
 class TestDeliveries:
     def made(self, store: Store) -> Delivery:
         task = registered(store)
@@ -524,6 +755,34 @@ class TestDeliveries:
         assert held is not None
         assert store.claim_delivery(held, "t2", at(120)) is not None
         assert not store.finish_delivery(held, judge(held, Answer(204), at(70), 0.5))
+
+    def test_a_disabled_one_ends(self, store: Store) -> None:
+        held = store.claim_delivery(self.made(store), "t1", None)
+        assert held is not None
+        after = judge(held, Answer(500), at(6), 0.5, disabled=True)
+        assert store.finish_delivery(held, after)
+        assert store.deliveries("tsk_1") == (after,)
+        assert due(store) == []
+
+    def test_attempts_at_the_same_moment_are_kept_for_each_event(self, store: Store) -> None:
+        first = Attempt(
+            task_id="tsk_1",
+            event="task.processing",
+            endpoint_id="url_1",
+            at=at(1),
+            number=1,
+            status=204,
+            error=None,
+            detail=None,
+            body="",
+            duration_ms=12,
+            manual=False,
+            next_at=None,
+        )
+        second = replace(first, event="task.completed")
+        store.put_attempt(first, None)
+        store.put_attempt(second, None)
+        assert set(store.attempts("tsk_1")) == {first, second}
 
     def test_attempts_are_kept_in_their_order(self, store: Store) -> None:
         attempts = [

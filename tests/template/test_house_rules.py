@@ -9,14 +9,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from renderbell import items, settings
+from renderbell import bootstrap, items, settings
 from renderbell.api import openapi_document
+from renderbell.notify import COPY_LIMIT
+from renderbell.poll import TICK_S
 from renderbell.task import Frames, PollError, Step, Streak, StreakKind, Task
 from tests.template.expanded import expanded, source
+
+ROOT = Path(__file__).parents[2]
 
 Resource = Mapping[str, Any]
 
@@ -193,8 +199,8 @@ def test_no_secret_value_stands_in_the_environment() -> None:
 
 def test_time_limits_fit_their_callers() -> None:
     assert properties("ApiFunction")["Timeout"] < 29  # API Gateway gives up then
-    assert properties("AuthorizerFunction")["Timeout"] <= 10
-    assert properties("PollerFunction")["Timeout"] == 180  # a tick ends at 170 s
+    assert properties("AuthorizerFunction")["Timeout"] < 29
+    assert properties("PollerFunction")["Timeout"] == TICK_S + bootstrap.RESERVE_S
     assert properties("NotifierFunction")["Timeout"] <= 900
 
 
@@ -341,10 +347,15 @@ def test_the_bucket_is_private_encrypted_and_its_objects_belong_to_the_account()
     assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
 
 
+def test_the_bucket_keeps_no_versions_so_that_what_is_deleted_is_gone() -> None:
+    assert "VersioningConfiguration" not in properties("Bucket")
+
+
 def test_abandoned_uploads_are_always_removed_after_a_day() -> None:
     always = properties("Bucket")["LifecycleConfiguration"]["Rules"][0]
     assert always["Status"] == "Enabled"
-    assert always["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    assert always["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+    assert timedelta(days=7) > COPY_LIMIT
     assert "Prefix" not in always
     assert "Filter" not in always
 
@@ -433,11 +444,13 @@ def test_the_stage_is_throttled_traced_and_logged() -> None:
     assert properties("AccessLogs")["RetentionInDays"] == {"Ref": "LogRetentionDays"}
 
 
-def test_the_access_log_is_json_and_never_holds_the_key_or_a_query() -> None:
+def test_the_access_log_is_json_and_never_holds_the_key_a_path_or_a_query() -> None:
     (stage,) = of_type("AWS::ApiGateway::Stage").values()
     line = json.loads(stage["Properties"]["AccessLogSetting"]["Format"])
     assert {"request_id", "method", "route", "status", "latency_ms", "owner", "error"} <= set(line)
-    assert not re.search(r"apiKey|x-api-key|header|query|requestOverride", json.dumps(line), re.IGNORECASE)
+    assert not re.search(
+        r"apiKey|x-api-key|header|query|context\.path|requestOverride", json.dumps(line), re.IGNORECASE
+    )
 
 
 def test_the_access_log_waits_for_the_account_role_where_the_stack_makes_it() -> None:
@@ -491,6 +504,48 @@ def test_alarms_are_mailed_only_where_an_address_is_given() -> None:
         assert properties(name)["AlarmDescription"]
 
 
+def watched(namespace: str, metric: str) -> dict[str, Resource]:
+    return {
+        alarm["Properties"]["Dimensions"][0]["Value"].get("Ref", ""): alarm["Properties"]
+        for alarm in of_type("AWS::CloudWatch::Alarm").values()
+        if (alarm["Properties"]["Namespace"], alarm["Properties"]["MetricName"]) == (namespace, metric)
+    }
+
+
+def test_an_error_of_an_asynchronous_function_raises_an_alarm() -> None:
+    alarms = watched("AWS/Lambda", "Errors")
+    assert set(alarms) == set(ASYNCHRONOUS)
+    for alarm in alarms.values():
+        assert (alarm["Statistic"], alarm["EvaluationPeriods"]) == ("Sum", 1)
+        assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+        assert alarm["TreatMissingData"] == "notBreaching"
+
+
+def test_the_authorizers_errors_raise_none_because_a_wrong_key_is_one() -> None:
+    assert "AuthorizerFunction" not in watched("AWS/Lambda", "Errors")
+    (alarm,) = watched("AWS/ApiGateway", "5XXError").values()
+    assert alarm["Dimensions"] == [
+        {"Name": "ApiName", "Value": {"Ref": "AWS::StackName"}},
+        {"Name": "Stage", "Value": {"Ref": "Stage"}},
+    ]
+    assert properties("Api")["Name"] == {"Ref": "AWS::StackName"}
+
+
+def test_no_alarm_counts_the_failure_queue_because_events_that_aged_out_lie_there_too() -> None:
+    assert not [name for name in of_type("AWS::CloudWatch::Alarm") if properties(name)["Namespace"] == "AWS/SQS"]
+
+
+def test_only_lasting_throttling_raises_an_alarm() -> None:
+    alarms = watched("AWS/Lambda", "Throttles")
+    assert set(alarms) == set(ASYNCHRONOUS)
+    assert {(alarm["Period"], alarm["EvaluationPeriods"]) for alarm in alarms.values()} == {(300, 3)}
+
+
+def test_every_alarm_is_explained_to_the_operator() -> None:
+    explained = (ROOT / "docs" / "operations.md").read_text()
+    assert [name for name in of_type("AWS::CloudWatch::Alarm") if f"`{name}`" not in explained] == []
+
+
 def test_a_silent_poller_raises_an_alarm_though_no_data_come() -> None:
     silent = properties("PollerSilentAlarm")
     assert (silent["MetricName"], silent["Statistic"], silent["Period"]) == ("Invocations", "Sum", 300)
@@ -507,6 +562,9 @@ def test_alarms_on_our_own_metrics_name_the_service_that_writes_them() -> None:
         "ProviderAuthError",
         "ProviderProtocolError",
         "DeliveryExhausted",
+        "EndpointDisabled",
+        "UnreadableItem",
+        "UnreadableDelivery",
         "CopyFailed",
     }
     for alarm in own:

@@ -312,6 +312,22 @@ def test_what_cannot_be_used_is_422_that_names_every_field(change: dict[str, obj
     assert world.invoker.invoked == []
 
 
+@pytest.mark.parametrize("secret", ["rbk_0123456789abcdefgh", "whsec_SjJAw80Tu9uefwGhiOl7oSuezp1s/9fQrlR+0gT+qmg="])
+def test_a_key_in_a_wrong_place_is_not_repeated(secret: str) -> None:
+    for change in (
+        {secret: 1},
+        {"metadata": {secret: 1}},
+        {"metadata": {"key": [secret]}},
+        {"deadline_s": secret},
+        {"connection": [secret]},
+        {"webhook_url": f"https://{secret}.internal/"},
+        {"webhook_url": f"https://me:{secret}@example.com/"},
+    ):
+        answer = World().register({"connection": "studio", "provider_task_id": "job-7", **change})
+        answer.problem(422, "invalid_input")
+        assert secret[6:].lower() not in (answer.text or "").lower(), list(change)
+
+
 def test_a_body_of_many_unknown_fields_gets_a_short_answer_that_counts_the_rest() -> None:
     many = {f"{n:05d}" + "x" * 5: n for n in range(3000)}
     answer = World().register({"connection": "studio", "provider_task_id": "job-7", **many})
@@ -376,6 +392,7 @@ def test_a_read_key_reads_but_neither_writes_nor_sees_secrets() -> None:
     task_id = world.registered()
     world.register(scope="read").problem(403, "forbidden")
     world.send(about("cancel", task_id, scope="read")).problem(403, "forbidden")
+    world.send(about("delete", task_id, scope="read")).problem(403, "forbidden")
     world.send(sample("webhook-secret", scope="read")).problem(403, "forbidden")
     assert world.send(about("read", task_id, scope="read")).status == 200
     assert world.send(sample("connections", scope="read")).status == 200
@@ -387,13 +404,14 @@ def test_a_write_key_registers_cancels_and_sees_the_secret() -> None:
     answer = world.register(scope="write")
     assert answer.status == 201
     assert world.send(about("cancel", answer.json["task_id"], scope="write")).status == 200
+    assert world.send(about("delete", answer.json["task_id"], scope="write")).status == 202
     assert world.send(sample("webhook-secret", scope="write")).status == 200
 
 
 def test_another_owners_task_is_404_even_for_an_admin() -> None:
     world = World()
     task_id = world.completed()
-    for name in ("read", "cancel", "video"):
+    for name in ("read", "cancel", "delete", "video"):
         world.send(about(name, task_id, owner="team-b")).problem(404, "not_found")
 
 
@@ -409,7 +427,7 @@ def test_a_task_is_read_as_it_was_answered_at_registration() -> None:
 
 @pytest.mark.parametrize("task_id", [f"tsk_{9:026d}", "x", "..", "a b", "tsk_" + "z" * 5000])
 def test_an_unknown_task_is_404(task_id: str) -> None:
-    for name in ("read", "cancel", "video"):
+    for name in ("read", "cancel", "delete", "video"):
         World().send(about(name, task_id)).problem(404, "not_found")
 
 
@@ -421,6 +439,46 @@ def test_cancelling_is_idempotent_and_a_finished_task_is_409() -> None:
         assert (answer.status, answer.json["status"]) == (200, "CANCELLED")
         assert [one["event"] for one in answer.json["deliveries"]] == ["task.cancelled"]
     world.send(about("cancel", world.completed())).problem(409, "task_ended")
+
+
+def test_the_sample_event_deletes_a_running_task_and_every_route_answers_404_from_then_on() -> None:
+    world = World()
+    task_id = world.registered(webhook_url=HOOK)
+    answer = world.send(about("delete", task_id))
+    assert (answer.status, answer.json) == (202, {"task_id": task_id, "deleted": True})
+    assert answer.headers["content-type"] == "application/json"
+    for name in ("read", "cancel", "delete", "video"):
+        world.send(about(name, task_id)).problem(404, "not_found")
+    assert world.register().status == 201, "the render can be registered anew at once"
+
+
+def test_a_task_with_stored_files_is_deleted_with_them() -> None:
+    world = World()
+    task_id = world.completed()
+    assert world.send(about("video", task_id)).status == 302
+    assert world.send(asking(about("delete", task_id), force="false")).status == 202
+    world.send(about("video", task_id)).problem(404, "not_found")
+
+
+def test_without_force_a_task_that_runs_or_is_yet_to_be_told_of_is_409() -> None:
+    world = World()
+    task_id = world.registered(webhook_url=HOOK)
+    asked = asking(about("delete", task_id), force="false")
+    told = asked | {"queryStringParameters": None, "multiValueQueryStringParameters": None}
+    for event in (asked, told):
+        world.send(event).problem(409, "task_running")
+    assert world.send(about("cancel", task_id)).status == 200
+    for event in (asked, told):
+        world.send(event).problem(409, "delivery_pending")
+    assert world.send(about("read", task_id)).status == 200
+
+
+def test_a_force_that_is_no_flag_is_422() -> None:
+    world = World()
+    task_id = world.registered()
+    answer = world.send(asking(about("delete", task_id), force="maybe"))
+    assert {one["field"] for one in answer.problem(422, "invalid_input")["errors"]} == {"force"}
+    assert not world.store.tasks[task_id].deleted
 
 
 # -- files ----------------------------------------------------------------------------------------------------------

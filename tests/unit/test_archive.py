@@ -1,28 +1,24 @@
 """A video's way into S3, against a fake source and an S3 in memory."""
 
-# ruff: noqa: N803 - the fake's parameters bear S3's names
-
 from __future__ import annotations
 
 import gc
 import hashlib
 import traceback
 import tracemalloc
-from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from renderbell.archive import MARGIN_S, Archive
+from renderbell.archive import MARGIN_S, PART_BYTES, SAVING_S, Archive
 from renderbell.errors import (
     AddressRefusedError,
     ClaimLostError,
@@ -40,195 +36,32 @@ from renderbell.presigned import content_disposition, presigned_url
 from renderbell.providers.base import Connection
 from renderbell.task import FileKind, Source, StoredFile, Upload
 from tests.fake_source import FakeDownloads, FakeFile, video_bytes
+from tests.s3 import BUCKET, FakeBody, FakeS3, OpenUpload, SameThread, StoredObject, client_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 PART = 4096
 LIMIT = 50 * PART
-BUCKET = "videos"
 LINK = "https://cdn.example/v.mp4"
 SIGNED = f"{LINK}?Expires=9&sig=SECRET"
 PREFIX = "team/t1"
 
 
-# -- an S3 in memory
-
-
-@dataclass
-class OpenUpload:
-    key: str
-    content_type: str
-    parts: dict[int, bytes] = field(default_factory=dict)
-
-
-@dataclass
-class StoredObject:
-    body: bytes
-    content_type: str
-    etag: str
-
-
-class FakeBody:
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    def iter_chunks(self, size: int) -> Iterator[bytes]:
-        for at in range(0, len(self._body), size):
-            yield self._body[at : at + size]
-
-    def close(self) -> None:
-        pass
-
-
-class FakePaginator:
-    def __init__(self, pages: Callable[..., Iterator[dict[str, object]]]) -> None:
-        self.paginate = pages
-
-
-class FakeS3:
-    """The S3 that `Archive` needs: it checks every checksum and lists two things a page."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, StoredObject] = {}
-        self.uploads: dict[str, OpenUpload] = {}
-        self.calls: list[str] = []
-        self.fails: dict[str, Exception] = {}
-        self._ids = 0
-
-    def put_object(
-        self, *, Bucket: str, Key: str, Body: bytes, ContentLength: int, ContentType: str, ChecksumSHA256: str
-    ) -> None:
-        self._called("put_object", Bucket)
-        self._check(Body, ContentLength, ChecksumSHA256)
-        self.objects[Key] = StoredObject(bytes(Body), ContentType, '"put"')
-
-    def create_multipart_upload(
-        self, *, Bucket: str, Key: str, ContentType: str, ChecksumAlgorithm: str
-    ) -> dict[str, str]:
-        self._called("create_multipart_upload", Bucket)
-        assert ChecksumAlgorithm == "SHA256"
-        self._ids += 1
-        self.uploads[f"u{self._ids}"] = OpenUpload(Key, ContentType)
-        return {"UploadId": f"u{self._ids}"}
-
-    def upload_part(
-        self,
-        *,
-        Bucket: str,
-        Key: str,
-        UploadId: str,
-        PartNumber: int,
-        Body: bytes,
-        ContentLength: int,
-        ChecksumSHA256: str,
-    ) -> dict[str, str]:
-        self._called("upload_part", Bucket)
-        self._check(Body, ContentLength, ChecksumSHA256)
-        self._upload(Key, UploadId).parts[PartNumber] = bytes(Body)
-        return {"ETag": f'"{PartNumber}"'}
-
-    def complete_multipart_upload(
-        self, *, Bucket: str, Key: str, UploadId: str, MultipartUpload: dict[str, list[dict[str, object]]]
-    ) -> None:
-        self._called("complete_multipart_upload", Bucket)
-        upload = self._upload(Key, UploadId)
-        body = b""
-        for number, part in enumerate(MultipartUpload["Parts"], start=1):
-            assert part == {"PartNumber": number, "ETag": f'"{number}"', "ChecksumSHA256": b64(upload.parts[number])}
-            body += upload.parts[number]
-        del self.uploads[UploadId]
-        self.objects[Key] = StoredObject(body, upload.content_type, f'"x-{len(upload.parts)}"')
-
-    def abort_multipart_upload(self, *, Bucket: str, Key: str, UploadId: str) -> None:
-        self._called("abort_multipart_upload", Bucket)
-        self._upload(Key, UploadId)
-        del self.uploads[UploadId]
-
-    def head_object(self, *, Bucket: str, Key: str) -> dict[str, object]:
-        self._called("head_object", Bucket)
-        if Key not in self.objects:
-            raise client_error("404")
-        return {"ContentLength": len(self.objects[Key].body), "ETag": self.objects[Key].etag}
-
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, object]:
-        self._called("get_object", Bucket)
-        return {"Body": FakeBody(self.objects[Key].body)}
-
-    def delete_object(self, *, Bucket: str, Key: str) -> None:
-        self._called("delete_object", Bucket)
-        self.objects.pop(Key, None)
-
-    def get_paginator(self, name: str) -> FakePaginator:
-        pages: dict[str, Callable[..., Iterator[dict[str, object]]]] = {
-            "list_parts": self._list_parts,
-            "list_multipart_uploads": self._list_uploads,
-            "list_objects_v2": self._list_objects,
-        }
-        return FakePaginator(pages[name])
-
-    def _list_parts(self, *, Bucket: str, Key: str, UploadId: str) -> Iterator[dict[str, object]]:
-        self._called("list_parts", Bucket)
-        parts = [
-            {"PartNumber": number, "Size": len(body), "ETag": f'"{number}"', "ChecksumSHA256": b64(body)}
-            for number, body in sorted(self._upload(Key, UploadId).parts.items())
-        ]
-        yield from pages_of("Parts", parts)
-
-    def _list_uploads(self, *, Bucket: str, Prefix: str) -> Iterator[dict[str, object]]:
-        self._called("list_multipart_uploads", Bucket)
-        found = [{"Key": u.key, "UploadId": name} for name, u in self.uploads.items() if u.key.startswith(Prefix)]
-        yield from pages_of("Uploads", found)
-
-    def _list_objects(self, *, Bucket: str, Prefix: str) -> Iterator[dict[str, object]]:
-        self._called("list_objects_v2", Bucket)
-        yield from pages_of("Contents", [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)])
-
-    def _called(self, name: str, bucket: str) -> None:
-        assert bucket == BUCKET
-        self.calls.append(name)
-        if name in self.fails:
-            raise self.fails[name]
-
-    def _upload(self, key: str, upload_id: str) -> OpenUpload:
-        if upload_id not in self.uploads or self.uploads[upload_id].key != key:
-            raise client_error("NoSuchUpload")
-        return self.uploads[upload_id]
-
-    @staticmethod
-    def _check(body: bytes, length: int, checksum: str) -> None:
-        if len(body) != length or b64(body) != checksum:
-            raise client_error("BadDigest")
+# -- a try at a copy
 
 
 class ForgetfulS3(FakeS3):
     """An S3 that keeps no bodies, so that memory can be measured."""
 
-    def upload_part(self, **part: Any) -> dict[str, str]:
+    def upload_part(self, **part: Any) -> dict[str, Any]:
         answer = super().upload_part(**part)
         self.uploads[part["UploadId"]].parts[part["PartNumber"]] = b""
         return answer
 
-    def complete_multipart_upload(self, **upload: Any) -> None:
+    def complete_multipart_upload(self, **upload: Any) -> dict[str, Any]:
         self.objects[upload["Key"]] = StoredObject(b"", "video/mp4", '"x-6"')
-
-
-def b64(body: bytes) -> str:
-    return b64encode(hashlib.sha256(body).digest()).decode()
-
-
-def pages_of(name: str, found: Sequence[object]) -> Iterator[dict[str, object]]:
-    if not found:
-        yield {}
-    for at in range(0, len(found), 2):
-        yield {name: found[at : at + 2]}
-
-
-def client_error(code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "about team/t1/1.mp4"}}, "Operation")
-
-
-# -- a try at a copy
+        return {}
 
 
 class Try:
@@ -238,12 +71,25 @@ class Try:
         self.s3 = FakeS3()
         self.file = file if file is not None else FakeFile(b"")
         self.downloads = FakeDownloads({LINK: self.file, SIGNED: self.file})
-        self.archive = Archive(cast("S3Client", self.s3), BUCKET, self.downloads, max_bytes=max_bytes, part_bytes=PART)
+        self.archive = self.archive_with(max_bytes=max_bytes)
         self.upload: Upload | None = None
         self.checkpoints: list[Upload | None] = []
         self.parts_at_checkpoints: list[int] = []
         self.claim_ends_after = 10_000
         self.left: Callable[[], float] = lambda: 600.0
+
+    def archive_with(
+        self, *, max_bytes: int = LIMIT, part_bytes: int = PART, put_bytes: int = PART, **more: Any
+    ) -> Archive:
+        return Archive(
+            cast("S3Client", self.s3),
+            BUCKET,
+            self.downloads,
+            max_bytes=max_bytes,
+            part_bytes=part_bytes,
+            put_bytes=put_bytes,
+            **more,
+        )
 
     def checkpoint(self, upload: Upload | None) -> None:
         if len(self.checkpoints) >= self.claim_ends_after:
@@ -305,7 +151,8 @@ def test_a_small_video_is_put_at_once_and_described() -> None:
         source_url=SIGNED,
     )
     assert copy.s3.calls == ["put_object"]
-    assert copy.s3.objects["team/t1/1.mp4"] == StoredObject(body, "video/mp4", '"put"')
+    stored = copy.s3.objects["team/t1/1.mp4"]
+    assert (stored.body, stored.content_type) == (body, "video/mp4")
     assert copy.checkpoints == []
 
 
@@ -358,7 +205,7 @@ def test_no_more_than_two_parts_are_in_memory() -> None:
     part = 2**20
     copy = Try(FakeFile(video_bytes(6 * part), chunk=2**16))
     s3 = ForgetfulS3()
-    archive = Archive(cast("S3Client", s3), BUCKET, copy.downloads, max_bytes=9 * part, part_bytes=part)
+    archive = Archive(cast("S3Client", s3), BUCKET, copy.downloads, max_bytes=9 * part, part_bytes=part, put_bytes=part)
     tracemalloc.start()
     try:
         with pytest.raises(CopyError, match="0 bytes instead of"):
@@ -382,7 +229,7 @@ def test_no_more_than_two_parts_are_in_memory() -> None:
 def test_a_failed_copy_leaves_no_part_in_memory(breaks: str) -> None:
     part = 2**20
     copy = Try(FakeFile(video_bytes(3 * part), chunk=2**16))
-    copy.archive = Archive(cast("S3Client", copy.s3), BUCKET, copy.downloads, max_bytes=4 * part, part_bytes=part)
+    copy.archive = copy.archive_with(max_bytes=4 * part, part_bytes=part, put_bytes=part)
     if breaks == "source":
         copy.file.breaks_after = 3 * part // 2
     else:
@@ -423,7 +270,7 @@ def test_the_source_is_asked_with_the_connection_and_within_the_time_left() -> N
         seconds_left=lambda: 100.0,
     )
     (asked,) = copy.downloads.asked
-    assert (asked.connection, asked.headers, asked.timeout_s) == (connection, {}, 100.0 - MARGIN_S)
+    assert (asked.connection, asked.headers, asked.timeout_s) == (connection, {}, 100.0 - SAVING_S)
 
 
 def test_an_upload_of_another_file_is_a_mistake() -> None:
@@ -678,7 +525,7 @@ def test_a_broken_download_goes_on_where_the_last_whole_part_ended() -> None:
 
     (asked,) = copy.downloads.asked
     assert asked.headers == {"Range": f"bytes={3 * PART}-", "If-Range": '"v1"'}
-    assert copy.s3.calls == ["list_parts"] + ["upload_part"] * 3 + ["complete_multipart_upload", "get_object"]
+    assert copy.s3.calls == ["list_parts"] * 2 + ["upload_part"] * 3 + ["complete_multipart_upload", "get_object"]
     assert copy.stored == body
     assert (stored.size_bytes, stored.sha256, stored.content_type) == (len(body), sha(body), "video/mp4")
     assert copy.checkpoints == [upload] * 3
@@ -937,7 +784,7 @@ def test_a_resumed_object_of_the_wrong_length_is_an_error_and_its_upload_forgott
 def test_a_resumed_file_above_the_limit_is_refused_and_its_upload_aborted() -> None:
     copy = Try(FakeFile(video_bytes(6 * PART)))
     copy.run_until_it_breaks(2 * PART + 1)
-    copy.archive = Archive(cast("S3Client", copy.s3), BUCKET, copy.downloads, max_bytes=5 * PART, part_bytes=PART)
+    copy.archive = copy.archive_with(max_bytes=5 * PART)
     with pytest.raises(SourceRefusedError, match="larger"):
         copy.run()
     assert copy.nothing_is_stored
@@ -1061,6 +908,277 @@ def test_an_s3_that_cannot_be_reached_is_an_error_of_the_copy() -> None:
     copy.s3.fails["put_object"] = EndpointConnectionError(endpoint_url="https://s3.example")
     with pytest.raises(CopyError, match="EndpointConnectionError"):
         copy.run()
+
+
+# -- a file to be put at once that does not come at once
+
+
+@pytest.mark.parametrize("announced", [-1, None], ids=["announced", "unannounced"])
+@pytest.mark.parametrize("trouble", ["breaks off", "time runs out", "deadline"])
+def test_what_has_come_of_a_small_file_is_kept_in_whole_parts(trouble: str, announced: int | None) -> None:
+    body = video_bytes(3 * PART + 100)
+    copy = Try(FakeFile(body, chunk=500, announced=announced))
+    copy.archive = copy.archive_with(put_bytes=4 * PART)
+    clock = {"left": 600.0}
+    copy.left = lambda: clock["left"]
+
+    def on_chunk(offset: int) -> None:
+        if offset >= 2 * PART + 900:
+            if trouble == "breaks off":
+                raise ConnectError("gone")
+            clock["left"] = SAVING_S
+            if trouble == "deadline":
+                raise DeadlineError("passed")
+
+    copy.file.on_chunk = on_chunk
+    with pytest.raises(CopyError) as raised:
+        copy.run()
+    assert isinstance(raised.value, OutOfTimeError) is (trouble != "breaks off")
+    assert not copy.s3.objects
+    assert [len(part) for part in copy.s3.uploads["u1"].parts.values()] == [PART, PART]
+    assert copy.upload is not None
+    assert copy.checkpoints == [copy.upload] * 3
+
+    copy.file.on_chunk, copy.left = lambda offset: None, lambda: 600.0
+    assert copy.run().sha256 == sha(body)
+    assert copy.downloads.asked[-1].headers == {"Range": f"bytes={2 * PART}-", "If-Range": '"v1"'}
+    assert copy.stored == body
+    assert copy.s3.part_bytes_sent == len(body)
+
+
+@pytest.mark.parametrize(
+    ("breaks_after", "etag", "ranges_refused"),
+    [(PART - 1, '"v1"', False), (2 * PART, None, False), (2 * PART, '"v1"', True)],
+)
+def test_of_a_small_file_nothing_is_kept_that_no_later_try_could_use(
+    breaks_after: int, etag: str | None, ranges_refused: bool
+) -> None:
+    headers = {"Accept-Ranges": "none"} if ranges_refused else {}
+    copy = Try(FakeFile(video_bytes(3 * PART), etag=etag, breaks_after=breaks_after, headers=headers))
+    copy.archive = copy.archive_with(put_bytes=4 * PART)
+    with pytest.raises(CopyError, match="could not be fetched"):
+        copy.run()
+    assert copy.s3.calls == []
+
+
+def test_the_source_is_left_alone_while_there_is_time_to_store_what_it_has_brought() -> None:
+    copy = Try(FakeFile(video_bytes(3 * PART)))
+    copy.left = lambda: SAVING_S
+    with pytest.raises(OutOfTimeError):
+        copy.run()
+    assert copy.downloads.asked == []
+
+
+def test_a_file_whose_last_bytes_come_when_the_time_is_nearly_up_is_whole() -> None:
+    body = video_bytes(2500)
+    drawn: list[int] = []
+    copy = Try(FakeFile(body, on_chunk=drawn.append))
+    copy.left = lambda: SAVING_S if drawn and drawn[-1] == 2000 else 600.0
+    assert copy.run().sha256 == sha(body)
+
+
+def test_a_deadline_on_the_way_that_is_not_the_functions_is_a_fault_of_the_source() -> None:
+    def on_chunk(offset: int) -> None:
+        if offset:
+            raise DeadlineError("passed")
+
+    copy = Try(FakeFile(video_bytes(3000), on_chunk=on_chunk))
+    with pytest.raises(CopyError, match="took too long") as raised:
+        copy.run()
+    assert type(raised.value) is CopyError
+
+
+def test_what_cannot_be_kept_does_not_hide_why_the_copy_ended() -> None:
+    copy = Try(FakeFile(video_bytes(3 * PART), breaks_after=2 * PART))
+    copy.archive = copy.archive_with(put_bytes=4 * PART)
+    copy.s3.fails["create_multipart_upload"] = client_error("AccessDenied")
+    with pytest.raises(CopyError, match="could not be fetched"):
+        copy.run()
+
+
+def test_a_lost_claim_is_told_even_while_a_broken_file_is_kept() -> None:
+    copy = Try(FakeFile(video_bytes(3 * PART), breaks_after=2 * PART))
+    copy.archive = copy.archive_with(put_bytes=4 * PART)
+    copy.claim_ends_after = 0
+    with pytest.raises(ClaimLostError):
+        copy.run()
+    assert copy.nothing_is_stored
+
+
+@pytest.mark.parametrize("size", [4 * PART, 4 * PART + 1, 6 * PART, 7 * PART + 3])
+@pytest.mark.parametrize("announced", [-1, None], ids=["announced", "unannounced"])
+def test_what_is_larger_than_is_put_at_once_goes_in_parts(size: int, announced: int | None) -> None:
+    body = video_bytes(size)
+    copy = Try(FakeFile(body, chunk=777, announced=announced))
+    copy.archive = copy.archive_with(put_bytes=4 * PART)
+    assert copy.run().sha256 == sha(body)
+    assert copy.stored == body
+    assert copy.s3.calls.count("upload_part") == (0 if size == 4 * PART else -(-size // PART))
+
+
+# -- S3's limits
+
+
+@pytest.mark.parametrize(
+    ("announced", "max_gib", "part_mib"),
+    [(40 * 2**30, 100, 5), (60 * 2**30, 100, 7), (100 * 2**30, 100, 11), (None, 5, 5), (None, 100, 11)],
+)
+def test_the_largest_possible_file_fits_into_an_upload(announced: int | None, max_gib: int, part_mib: int) -> None:
+    copy = Try(FakeFile(video_bytes(16 * 2**20), chunk=2**20, announced=announced, breaks_after=12 * 2**20))
+    copy.archive = copy.archive_with(max_bytes=max_gib * 2**30, part_bytes=PART_BYTES, put_bytes=2**20)
+    with pytest.raises(CopyError, match="could not be fetched"):
+        copy.run()
+    assert copy.upload is not None
+    assert copy.upload.part_size == part_mib * 2**20
+    assert copy.upload.part_size * 10_000 >= (announced or max_gib * 2**30)
+
+
+def test_a_file_of_more_parts_than_an_upload_may_have_is_refused() -> None:
+    body = video_bytes(10_000 * 16 + 40)
+    copy = Try(FakeFile(body))
+    copy.s3 = FakeS3(page_size=1000)
+    copy.archive = copy.archive_with(max_bytes=len(body))
+    parts = {number: body[(number - 1) * 16 : number * 16] for number in range(1, 10_001)}
+    copy.s3.uploads["u1"] = OpenUpload("team/t1/1.mp4", "video/mp4", parts)
+    copy.upload = Upload(1, "team/t1/1.mp4", "u1", 16, "video/mp4", LINK, '"v1"', None)
+    with pytest.raises(SourceRefusedError, match="more than 10000 parts"):
+        copy.run()
+    assert copy.nothing_is_stored
+
+
+@pytest.mark.parametrize(
+    "path", ["announced", "unannounced", "held", "resumed", "resumed, unannounced", "relinked", "grown"]
+)
+def test_a_file_above_the_limit_is_refused_on_every_path(path: str) -> None:
+    size = 6 * PART
+    copy = Try(FakeFile(video_bytes(size), announced=None if "unannounced" in path or path == "held" else -1))
+    below = copy.archive_with(max_bytes=size - 1, put_bytes=8 * PART if path == "held" else PART)
+    url = LINK
+    if path in {"announced", "unannounced", "held"}:
+        copy.archive = below
+    elif path in {"resumed", "resumed, unannounced"}:
+        copy.run_until_it_breaks(2 * PART + 1)
+        copy.archive = below
+    else:
+        copy.file.body = video_bytes(4 * PART)
+        copy.archive = copy.archive_with(max_bytes=size - 1)
+        copy.run_until_it_breaks(2 * PART + 1)
+        copy.file.body, copy.file.etag = video_bytes(size, seed=2), '"v2"'
+        url = SIGNED if path == "relinked" else LINK
+    with pytest.raises(SourceRefusedError, match=f"larger than the limit of {size - 1} bytes"):
+        copy.run(url=url)
+    assert copy.nothing_is_stored
+    assert copy.upload is None
+
+
+# -- death
+
+
+class Died(BaseException):
+    """The process ended here."""
+
+
+def dying(after: int, *, effect: bool) -> Callable[[str], AbstractContextManager[None]]:
+    """Lets so many calls pass and dies at the next: before its effect, or just after it."""
+    calls = iter(range(after + 1_000_000))
+
+    @contextmanager
+    def around(operation: str) -> Iterator[None]:
+        number = next(calls)
+        if number > after:
+            raise AssertionError(f"{operation} after death")
+        if number == after and not effect:
+            raise Died
+        yield
+        if number == after:
+            raise Died
+
+    return around
+
+
+@pytest.mark.parametrize("threads", [False, True], ids=["one thread", "two threads"])
+@pytest.mark.parametrize("effect", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("flow", ["put", "parts", "kept", "resumed", "changed"])
+def test_a_death_at_any_call_touches_s3_no_more_and_the_next_try_sends_only_what_is_missing(
+    flow: str, effect: bool, threads: bool
+) -> None:
+    size = PART if flow == "put" else 4 * PART + 9
+    deaths = 0
+    for after in range(100):
+        copy = Try(FakeFile(video_bytes(size)))
+        uploader: dict[str, Any] = {} if threads else {"uploader": SameThread}
+        put_bytes = 8 * PART if flow == "kept" else PART
+        copy.archive = copy.archive_with(put_bytes=put_bytes, **uploader)
+        if flow in {"resumed", "changed"}:
+            copy.run_until_it_breaks(2 * PART + 1)
+        if flow == "kept":
+            copy.file.breaks_after = 3 * PART + 1
+        if flow == "changed":
+            copy.file.body, copy.file.etag = video_bytes(size, seed=2), '"v2"'
+        copy.s3.around = dying(after, effect=effect)
+        try:
+            with suppress(CopyError):
+                copy.run()
+        except Died:
+            deaths += 1
+        finished = len(copy.s3.calls) <= after
+        copy.s3.around = lambda operation: nullcontext()
+        copy.file.breaks_after = None
+        sent = copy.s3.part_bytes_sent
+        known = copy.s3.uploads.get(copy.upload.upload_id) if copy.upload else None
+        there = sum(len(part) for part in known.parts.values()) if known else 0
+        if finished:
+            break
+        stored = copy.run()
+        copy.archive.clean(PREFIX, keep=[stored.key])  # what a death between creating and noting an upload leaves
+        assert copy.stored == copy.file.body
+        assert (stored.size_bytes, stored.sha256) == (size, sha(copy.file.body))
+        if there and flow != "changed":
+            assert copy.s3.part_bytes_sent - sent == size - there, "the stored parts are not sent again"
+    assert deaths == after >= (1 if flow == "put" else 4)
+
+
+def test_a_death_while_an_upload_is_noted_touches_s3_no_more() -> None:
+    copy = Try(FakeFile(video_bytes(3 * PART)))
+
+    def checkpoint(upload: Upload | None) -> None:
+        raise Died
+
+    copy.checkpoint = checkpoint  # type: ignore[method-assign]
+    with pytest.raises(Died):
+        copy.run()
+    assert copy.s3.calls == ["create_multipart_upload"]
+
+
+def test_a_death_while_the_source_is_read_notes_nothing_more() -> None:
+    def on_chunk(offset: int) -> None:
+        if offset > 2 * PART:
+            raise Died
+
+    copy = Try(FakeFile(video_bytes(4 * PART), on_chunk=on_chunk))
+    copy.archive = copy.archive_with(uploader=SameThread)
+    with pytest.raises(Died):
+        copy.run()
+    assert copy.parts_at_checkpoints == [0, 1]
+    assert copy.s3.calls == ["create_multipart_upload", "upload_part", "upload_part"]
+
+
+@pytest.mark.parametrize("broken_after", range(1, 5))
+@pytest.mark.parametrize("heeds_if_range", [True, False])
+@pytest.mark.parametrize("size", [PART, 3 * PART, 4 * PART + 9, 6 * PART])
+def test_a_source_that_changes_at_any_point_ends_in_the_new_file(
+    broken_after: int, heeds_if_range: bool, size: int
+) -> None:
+    copy = Try(FakeFile(video_bytes(4 * PART + 9)))
+    copy.run_until_it_breaks(broken_after * PART + 3)
+    changed = video_bytes(size, seed=2)
+    copy.file.body, copy.file.etag, copy.file.heeds_if_range = changed, '"v2"', heeds_if_range
+    copy.file.breaks_after = PART + 1  # and breaks off once more
+    with suppress(CopyError):
+        copy.run()
+    copy.file.breaks_after = None
+    assert copy.run().sha256 == sha(changed)
+    assert copy.stored == changed
 
 
 # -- cleaning

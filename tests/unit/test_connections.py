@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as all_of
 
 import boto3
 import pytest
 from aws_lambda_powertools.utilities.parameters import SSMProvider
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from renderbell.connections import MAX_AGE_S, STALE_S, Connections, parameters_under, parse_connection, usable_by
+from renderbell.connections import MAX_AGE_S, Connections, parameters_under, parse_connection, usable_by
 from renderbell.errors import ConfigurationError
+from renderbell.refresh import RETRY_S, STALE_S
+from tests.fakes import captured_log
 
 STUDIO = json.dumps({"type": "jimmy", "base_url": "https://jimmy.example", "api_key": "very-secret"})
 
@@ -119,6 +122,43 @@ def test_a_bad_parameter_breaks_no_other_and_its_problem_shows_no_secret() -> No
     assert not [word for word in ("hunter2", "hunter3", "hunter4") if word in str(problems)]
 
 
+KEY = "sk-hunter2-0123456789abcdef"
+GENERIC = {"request": {"path": "/t/{task_id}"}, "state": "s", "states": {"succeeded": ["D"]}, "videos": "v"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"base_url": f"https://{KEY}@jimmy.example"},
+        {"base_url": f"https://jimmy.example/?key={KEY}"},
+        {"base_url": [KEY]},
+        {"timezone": KEY},
+        {"poll_interval_s": KEY},
+        {"owners": [f"{KEY}!"]},
+        {"owners": KEY},
+        {"type": KEY},
+        {"name": KEY},
+        {"api_key": f"{KEY}\n"},
+        {"api_key": {"value": KEY}},
+        {"spec": KEY},
+        {"type": "generic", "spec": {**GENERIC, "state": f"[{KEY}"}},
+        {"type": "generic", "spec": {**GENERIC, "auth": {"format": f"Bearer {KEY}"}}},
+        {"type": "generic", "spec": {**GENERIC, "auth": KEY}},
+        {"type": "generic", "spec": {**GENERIC, "request": {"path": f"/{KEY}/../"}}},
+        {"type": "generic", "spec": {**GENERIC, "request": {"path": "/{task_id}", "headers": {"X": f" {KEY}\n"}}}},
+        {KEY: 1},
+    ],
+)
+def test_a_parameter_with_a_key_in_a_wrong_place_never_shows_it(wrong: Mapping[str, object]) -> None:
+    text = json.dumps({"type": "jimmy", "base_url": "https://jimmy.example", "api_key": KEY, **wrong})
+    with captured_log() as lines:
+        problems = Connections(Parameters(studio=text), Seconds()).problems()
+    assert set(problems) == {"studio"}
+    assert "hunter2" not in problems["studio"]
+    assert lines
+    assert "hunter2" not in json.dumps(lines)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -154,6 +194,7 @@ def test_old_values_serve_while_parameter_store_cannot_be_read_but_not_for_ever(
     with pytest.raises(ConfigurationError):
         connections.get("studio")
     parameters.trouble = None
+    clock.now += RETRY_S
     assert connections.get("studio") is not None
 
 
@@ -166,6 +207,63 @@ def test_parameter_store_in_trouble_is_not_asked_at_every_call() -> None:
     for _ in range(10):
         connections.get("studio")
     assert parameters.reads == 2
+
+
+def test_parameter_store_that_never_answered_is_not_asked_at_every_call_either() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+    connections = Connections(parameters, clock)
+    parameters.trouble = RuntimeError("hangs")
+    for _ in range(10):
+        with pytest.raises(ConfigurationError):
+            connections.get("studio")
+    assert parameters.reads == 1, "each of a tick's connections would wait for as long as a call may hang"
+    clock.now += RETRY_S
+    parameters.trouble = None
+    assert connections.get("studio") is not None
+
+
+def test_a_tick_goes_on_with_the_old_values_while_they_are_read_elsewhere() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+    elsewhere: list[Callable[[], None]] = []
+    connections = Connections(parameters, clock, elsewhere.append)
+    before = connections.get("studio")
+    parameters.texts["studio"] = STUDIO.replace("jimmy.example", "moved.example")
+    clock.now += MAX_AGE_S
+    assert connections.get("studio") is connections.get("studio") is before
+    assert (parameters.reads, len(elsewhere)) == (1, 1)
+    elsewhere.pop()()
+    assert connections.get("studio") is not before
+    assert parameters.reads == 2
+
+
+def test_a_reading_that_cannot_be_started_is_started_later() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+
+    def no_thread(job: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    connections = Connections(parameters, clock, no_thread)
+    before = connections.get("studio")
+    clock.now += MAX_AGE_S
+    for _ in range(2):
+        assert connections.get("studio") is before
+
+
+@pytest.mark.parametrize(
+    ("trouble", "word"),
+    [
+        (ClientError({"Error": {"Code": "ThrottlingException", "Message": "hunter2"}}, "GetParametersByPath"), "Throt"),
+        (RuntimeError("hunter2"), "RuntimeError"),
+    ],
+)
+def test_what_cannot_be_read_is_logged_by_its_kind_without_its_text(trouble: Exception, word: str) -> None:
+    parameters = Parameters()
+    parameters.trouble = trouble
+    with captured_log() as lines, pytest.raises(ConfigurationError):
+        Connections(parameters, Seconds()).get("studio")
+    (line,) = lines
+    assert line["error"].startswith(word)
+    assert "hunter2" not in json.dumps(line)
 
 
 def test_a_slow_read_is_not_repeated_by_those_who_come_after_it() -> None:
@@ -219,7 +317,7 @@ def test_those_who_wait_for_the_very_first_read_share_what_it_brings(trouble: Ex
         if trouble is None:
             assert one.result() is not None
         else:
-            with pytest.raises(ConfigurationError, match="Parameter Store"):
+            with pytest.raises(ConfigurationError, match="connections cannot be read"):
                 one.result()
     assert parameters.reads == 1
 
@@ -242,7 +340,7 @@ def test_values_that_are_too_old_serve_nobody_while_they_are_read_again() -> Non
 def test_without_any_value_trouble_is_raised() -> None:
     parameters = Parameters()
     parameters.trouble = RuntimeError("no way")
-    with pytest.raises(ConfigurationError, match="Parameter Store"):
+    with pytest.raises(ConfigurationError, match="connections cannot be read"):
         Connections(parameters, Seconds()).get("studio")
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import tomllib
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -579,6 +580,70 @@ def test_a_compressed_flood_is_cut_off() -> None:
         fetch(client, server)
 
 
+def test_a_compressed_flood_takes_little_memory() -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(packer.compress(b"\0" * 1_000_000) for _ in range(200)) + packer.flush()
+    with raw_server(always(answer(bomb, "200 OK", "Content-Encoding: gzip"))) as server, polling() as client:
+        tracemalloc.start()
+        try:
+            with pytest.raises(ProviderProtocolError, match="larger"):
+                fetch(client, server)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 16_000_000
+
+
+def test_bombs_within_bombs_are_cut_off_too() -> None:
+    body = b"\0" * 100_000_000
+    for _ in range(2):
+        body = gzip.compress(body)
+    for encoding in ("gzip, gzip", ", ".join(["gzip"] * 20)):
+        with (
+            raw_server(always(answer(body, "200 OK", f"Content-Encoding: {encoding}"))) as server,
+            polling() as client,
+            pytest.raises(ProviderProtocolError),
+        ):
+            fetch(client, server)
+
+
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "500 Oops", "503 Busy"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["Content-Encoding: br"],
+        ["Content-Encoding: gzip"],
+        [f"X-Filler: {'x' * 100}"],
+    ],
+    ids=["an encoding not asked for", "a compression that is none", "too large"],
+)
+def test_a_status_that_says_to_come_back_later_does_so_whatever_its_page(status: str, more: list[str]) -> None:
+    page = b"x" * 3_000_000
+    with raw_server(always(answer(page, status, "Retry-After: 7", *more))) as server, polling() as client:
+        got = fetch(client, server)
+        assert (got.status, got.headers["Retry-After"], got.body) == (int(status[:3]), "7", b"")
+        assert fetch(client, server).status == got.status
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab"]
+)
+def test_a_connection_that_is_reset_brings_no_answer_to_any_client(sent: bytes) -> None:
+    def reset(visit: Visit) -> None:
+        visit.request()
+        visit.send(sent)
+        visit.closing.wait(0.05)  # so that what was sent is read before the reset drops it
+        visit.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    with raw_server(reset) as server:
+        with polling() as client, pytest.raises(ProviderUnavailable, match="connection"):
+            fetch(client, server)
+        with pytest.raises(ConnectError, match="connection"):
+            download(server.url, own=server.url)
+        got = post(server)
+        assert (got.status, got.error) == ((200, None) if sent.endswith(b"ab") else (None, "connection"))
+
+
 @pytest.mark.parametrize(
     ("body", "encoding"), [(b"no gzip", "gzip"), (b"what", "br"), (b"what", "zstd"), (b"what", "gzip, dcb")]
 )
@@ -976,7 +1041,7 @@ def test_a_webhook_never_follows_a_redirect(status: str) -> None:
         assert len(server.visits) == 1
 
 
-def test_only_the_start_of_an_answer_is_read_and_kept() -> None:
+def test_only_the_start_of_an_answer_is_read() -> None:
     def flood(visit: Visit) -> None:
         visit.request()
         visit.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -985,7 +1050,7 @@ def test_only_the_start_of_an_answer_is_read_and_kept() -> None:
 
     with raw_server(flood) as server:
         got = post(server)
-        assert (got.status, got.body) == (200, "y" * 1024)
+        assert (got.status, got.body) == (200, "y" * 4096)
 
 
 def test_an_answer_is_kept_as_text_whatever_its_bytes() -> None:
@@ -996,7 +1061,7 @@ def test_an_answer_is_kept_as_text_whatever_its_bytes() -> None:
         got = post(server)
         assert got.status == 200
         assert got.body.startswith("\x1f")  # as it came: nothing is decompressed
-        assert len(got.body) <= 1024
+        assert len(got.body) <= 4096
 
 
 def test_an_answer_whose_text_breaks_off_is_still_an_answer() -> None:

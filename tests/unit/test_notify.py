@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
-from renderbell.delivery import Answer, DeliveryState
+from renderbell.delivery import HEALTHY, Answer, DeliveryState, EndpointHealth
 from renderbell.endpoints import endpoint_id
-from renderbell.errors import CopyError, LinkExpiredError, OutOfTimeError, SourceRefusedError
+from renderbell.errors import (
+    ConflictError,
+    CopyError,
+    LinkExpiredError,
+    NotFoundError,
+    OutOfTimeError,
+    SourceRefusedError,
+)
+from renderbell.register import TaskRequest
 from renderbell.task import Status
 from tests.deployment import NOTIFIER, Deployment, Said, made_two_videos, processing, succeeded
 from tests.virtual import START
@@ -17,6 +26,19 @@ HOOK = "https://example.com/hook"
 OTHER = "https://other.example.com/hook"
 DOWN = Answer(503)
 HOUR = 3600.0
+FAR = START + timedelta(days=365)
+
+
+def remains(world: Deployment) -> list[str]:
+    """All that the world's deleted tasks have left: items, what the index shows, objects, open uploads, markers."""
+    items = [f"{item['pk']['S']} {item['sk']['S']}" for item in world.table.items()]
+    shown = [f"due {item}" for slot in range(world.settings.slots) for item in world.store.due(slot, FAR)]
+    kept = [one for one in items if one.startswith(("TASK#", "ONGOING#"))]
+    return kept + shown + list(world.archive.objects) + list(world.archive.open)
+
+
+def delete_now(world: Deployment, task: str, *, force: bool = False) -> None:
+    world.tasks(lambda: "").delete_task(task, owner="default", force=force)
 
 
 def attempts(world: Deployment, task: str) -> list[tuple[int, int | None]]:
@@ -89,6 +111,14 @@ class TestACopy:
         world.archive.faults["1"] = [LinkExpiredError("403")]
         task = world.register(succeeded())
         world.run(10)
+        assert world.task(task).status is Status.COMPLETED, "the second try is at once"
+
+    def test_whose_provider_refuses_the_key_then_counts_for_an_alarm(self) -> None:
+        world = Deployment()
+        world.archive.faults["1"] = [LinkExpiredError("403")]
+        task = world.register(succeeded(), Said(0.5, 401))
+        world.run(10)
+        assert world.counts["ProviderAuthError"] == 1
         assert world.task(task).status is Status.COMPLETED, "the second try is at once"
 
     def test_longer_than_its_claim_is_renewed_and_done_once(self) -> None:
@@ -253,7 +283,7 @@ class TestADelivery:
         assert (first.message_id, first.body) == (second.message_id, second.body)
         assert second.at_s - first.at_s == pytest.approx(5, abs=0.5)
         assert attempts(world, task) == [(1, 503), (2, 204)]
-        assert world.store.failing_since("default", world.store.deliveries(task)[0].endpoint_id) is None
+        assert not world.store.endpoint_health("default", endpoint_id(HOOK)).failing
 
     def test_follows_its_schedule_to_the_end_and_is_then_exhausted(self) -> None:
         world = Deployment()
@@ -369,7 +399,10 @@ class TestADelivery:
         world.archive.copy_s = 0.01
         endpoint = endpoint_id(HOOK)
         world.receivers.answers[HOOK] = [DOWN]
-        world.store.set_failing("default", endpoint, START)  # so that nothing is sent at once
+        failing = EndpointHealth(failing_since=START)
+        world.store.note_endpoint_health(
+            "default", endpoint, HEALTHY, failing, "test"
+        )  # so that nothing is sent at once
         world.run(3)
         world.kill_everything()  # the poller must not tell of them either
         world.run(80)
@@ -415,6 +448,254 @@ class TestProcessing:
         assert len(world.messages(task)) == 3
         assert len(bodies) == 1
         assert world.messages(task)[0].data["data"]["status"] == "PROCESSING"
+
+
+class TestADeletedTask:
+    def test_deleted_while_its_file_is_copied_leaves_nothing_and_tells_nobody(self) -> None:
+        world = Deployment()
+        world.archive.copy_s = 30
+        task = world.register(succeeded(), webhooks=[HOOK])
+        world.delete(task, at_s=10)
+        world.tick_every_minute(until_s=300)
+        world.run(9)
+        assert world.task(task).status is Status.COPYING
+        with pytest.raises(ConflictError, match="COPYING"):
+            delete_now(world, task)
+        world.run(69)
+        assert world.task(task).deleted, "an old claim may still write"
+        world.run(300)
+        assert remains(world) == []
+        assert world.receivers.received == []
+
+    def test_deleted_with_an_upload_open_leaves_none(self) -> None:
+        world = Deployment()
+        world.archive.uploads = ["u-1"]
+        world.archive.copy_s = 30
+        task = world.register(succeeded(), webhooks=[HOOK])
+        world.delete(task, at_s=10)
+        world.tick_every_minute(until_s=300)
+        world.run(11)
+        assert world.archive.open == {"u-1": f"default/{task}/1.mp4"}
+        world.run(300)
+        assert remains(world) == []
+
+    def test_deleted_between_two_tries_of_a_copy_leaves_the_upload_of_neither(self) -> None:
+        world = Deployment()
+        world.archive.uploads = ["u-1"]
+        world.archive.faults["1"] = [CopyError("broke off")] * 9
+        task = world.register(succeeded())
+        world.delete(task, at_s=20)
+        world.tick_every_minute(until_s=300)
+        world.run(300)
+        assert len(world.archive.begun_s) == 2
+        assert remains(world) == []
+
+    def test_whose_copy_writes_after_the_clean_up_is_removed_all_the_same(self) -> None:
+        world = Deployment()
+        world.archive.hangs_s = 200  # nobody looks at the time meanwhile
+        task = world.register(succeeded(), webhooks=[HOOK])
+        world.delete(task, at_s=10)
+        world.tick_every_minute(until_s=600)
+        world.run(190)
+        assert world.store.task(task) is None, "the clean-up has come before the object"
+        world.run(600)
+        assert world.archive.begun_s
+        assert remains(world) == []
+
+    def test_whose_copy_writes_before_the_clean_up_is_removed(self) -> None:
+        world = Deployment()
+        world.archive.hangs_s = 20
+        task = world.register(succeeded())
+        world.delete(task, at_s=10)
+        world.run(60)
+        assert world.archive.objects == {}, "the holder finds the task deleted, and withdraws"
+        world.tick_every_minute(until_s=300, first_s=61)
+        world.run(300)
+        assert remains(world) == []
+
+    def test_deleted_during_an_attempt_is_told_of_at_most_once_more(self) -> None:
+        world = Deployment()
+        world.receivers.latency_s = 10
+        world.receivers.answers[HOOK] = [DOWN]
+        task = world.register(succeeded(), webhooks=[HOOK, OTHER])
+        world.delete(task, at_s=5)
+        world.tick_every_minute(until_s=1000)
+        world.run(4)
+        assert all(one.token for one in world.store.deliveries(task)), "both attempts are on their way"
+        with pytest.raises(ConflictError, match="webhook"):
+            delete_now(world, task)
+        world.run(20)
+        assert len(world.store.attempts(task)) == 2, "they are recorded even so"
+        assert world.store.deliveries(task) == ()
+        world.run(1000)
+        assert sorted(one.url for one in world.messages(task)) == [HOOK, OTHER]
+        assert remains(world) == []
+
+    def test_deleted_between_two_attempts_gets_no_other(self) -> None:
+        world = Deployment()
+        world.receivers.answers[HOOK] = [DOWN]
+        task = world.register(succeeded(), webhooks=[HOOK])
+        world.delete(task, at_s=100)
+        world.tick_every_minute(until_s=HOUR)
+        world.run(HOUR)
+        assert len(world.messages(task)) == 2
+        assert remains(world) == []
+
+    def test_deleted_at_its_provider_is_watched_no_more_and_can_be_registered_anew(self) -> None:
+        world = Deployment()
+        task = world.register(processing(), webhooks=[HOOK])
+        world.tick_every_minute(until_s=400)
+        world.run(20)
+        with pytest.raises(ConflictError, match="PROCESSING"):
+            delete_now(world, task)
+        render = TaskRequest(connection="studio", provider_task_id=world.task(task).provider_task_id)
+        delete_now(world, task, force=True)
+        world.run(200)
+        asked = world.provider.polls["p1"]
+        assert asked[-1] < 40, "a poller that held it has seen that it is deleted"
+        assert remains(world) == []
+        assert world.receivers.received == []
+        fresh = f"tsk_{9:026d}"
+        again = world.tasks(lambda: fresh).register_task(render, owner="default", base_url="https://api.example.com")
+        assert again.created
+        world.run(230)
+        assert world.task(fresh).status is Status.PROCESSING
+
+    def test_deleted_while_queued_before_any_poll_leaves_nothing(self) -> None:
+        world = Deployment()
+        world.wakes = False
+        task = world.register(succeeded(), webhooks=[HOOK])
+        world.delete(task, at_s=1)
+        world.tick_every_minute(until_s=300)
+        world.run(300)
+        assert world.provider.polls["p1"] == []
+        assert remains(world) == []
+
+    def test_deleted_during_a_poll_is_not_brought_back_by_its_answer(self) -> None:
+        world = Deployment()
+        task = world.register(succeeded(latency_s=5), webhooks=[HOOK])
+        world.delete(task, at_s=2)
+        world.tick_every_minute(until_s=300)
+        world.run(3)
+        assert len(world.provider.polls["p1"]) == 1
+        world.run(300)
+        assert world.archive.begun_s == []
+        assert remains(world) == []
+
+    def test_that_has_ended_and_been_told_of_needs_no_force(self) -> None:
+        world = Deployment()
+        task = world.register(succeeded(), webhooks=[HOOK])
+        world.run(10)
+        assert world.archive.objects
+        assert attempts(world, task) == [(1, 204)]
+        delete_now(world, task)
+        world.tick_every_minute(until_s=300, first_s=15)
+        world.run(300)
+        assert remains(world) == []
+        assert len(world.messages(task)) == 1
+
+    def test_deleted_twice_is_not_found_the_second_time(self) -> None:
+        world = Deployment()
+        task = world.register(succeeded())
+        world.run(10)
+        delete_now(world, task, force=True)
+        for force in (False, True):
+            with pytest.raises(NotFoundError):
+                delete_now(world, task, force=force)
+        world.tick_every_minute(until_s=300, first_s=15)
+        world.run(300)
+        with pytest.raises(NotFoundError):
+            delete_now(world, task)
+        assert remains(world) == []
+
+    def test_deleted_while_an_earlier_clean_up_runs_is_removed_by_one_of_its_own(self) -> None:
+        world = Deployment()
+        world.archive.copy_s = 30
+        world.archive.clean_s = 25
+        task = world.register(succeeded())
+        world.cancel(task, at_s=10)
+        world.tick_every_minute(until_s=600)
+        world.run(80)
+        work = world.store.work(task)
+        assert work is not None
+        assert work.token is not None, "the clean-up of the cancelled copy runs"
+        delete_now(world, task)
+        world.run(130)
+        assert world.task(task).deleted
+        world.run(600)
+        assert remains(world) == []
+        assert len(world.archive.cleaned) == 2 + 1, "one of the lost holder's copy, one of each clean-up"
+
+    def test_whose_clean_up_dies_is_removed_by_the_next(self) -> None:
+        world = Deployment()
+        task = world.register(succeeded())
+        world.run(10)
+        delete_now(world, task)
+        world.archive.clean_s = 25
+        world.tick_at(75)
+        world.run(85)
+        assert world.task(task).deleted
+        world.kill_everything()
+        world.archive.clean_s = 0
+        world.tick_every_minute(until_s=600, first_s=95)
+        world.run(600)
+        assert remains(world) == []
+
+    def test_whose_clean_up_fails_is_tried_again_later(self) -> None:
+        world = Deployment()
+        world.archive.clean_faults = [CopyError("S3 is down")] * 3
+        task = world.register(succeeded())
+        world.run(10)
+        delete_now(world, task)
+        world.tick_every_minute(until_s=1200, first_s=15)
+        world.run(120)
+        assert world.task(task).deleted, "its files are still there"
+        world.run(1200)
+        assert remains(world) == []
+
+    def test_whose_clean_up_is_told_early_twice_and_late_is_removed_once_its_time_has_come(self) -> None:
+        world = Deployment()
+        task = world.register(succeeded())
+        world.run(10)
+        delete_now(world, task)
+        event = {"pk": f"TASK#{task}", "sk": "TASK"}
+        world.invoke(NOTIFIER, event)
+        world.run(60)
+        assert world.archive.cleaned == []
+        world.run(71)
+        world.archive.clean_s = 5
+        for _ in range(2):
+            world.invoke(NOTIFIER, event)
+        world.run(80)
+        assert remains(world) == []
+        assert len(world.archive.cleaned) == 1
+        world.invoke(NOTIFIER, event)
+        world.run(90)
+        assert remains(world) == []
+
+    def test_that_is_shown_late_by_the_index_leaves_nothing_either(self) -> None:
+        world = Deployment(index_lag_s=2)
+        world.archive.copy_s = 30
+        tasks = [world.register(succeeded(), webhooks=[HOOK], at_s=n) for n in range(4)]
+        for n, task in enumerate(tasks):
+            world.delete(task, at_s=8 + n)
+        world.tick_every_minute(until_s=300)
+        world.run(300)
+        assert remains(world) == []
+        assert world.receivers.received == []
+
+    def test_leaves_its_neighbours_alone(self) -> None:
+        world = Deployment()
+        first = world.register(succeeded(), webhooks=[HOOK])
+        second = world.register(succeeded(), webhooks=[HOOK])
+        world.run(10)
+        kept = [item for item in world.table.items() if item["pk"]["S"] == f"TASK#{second}"]
+        delete_now(world, first)
+        world.tick_every_minute(until_s=300, first_s=15)
+        world.run(300)
+        left = [item for item in world.table.items() if item["pk"]["S"].startswith("TASK#")]
+        assert left == kept
+        assert list(world.archive.objects) == [f"default/{second}/1.mp4"]
 
 
 def test_an_event_of_another_shape_is_refused() -> None:

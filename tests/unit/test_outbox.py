@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from renderbell.outbox import Outbox
+from renderbell.outbox import MAX_HANDED_OVER, Outbox
 from renderbell.store import DueDelivery
 from renderbell.task import Step, Task, new_task
 from tests.virtual import START
@@ -88,10 +88,18 @@ class TestDeliveries:
         assert outbox.next_due() == at(61)
         assert told(outbox, 65) == [["0002", "0001"]]
 
-    def test_are_told_at_most_a_hundred_at_once(self) -> None:
+    def test_are_told_at_most_five_hundred_at_once(self) -> None:
         outbox = Outbox()
-        outbox.merge([], [a_delivery(number) for number in range(250)], None)
-        assert [len(items) for items in told(outbox, 60)] == [100]
+        outbox.merge([], [a_delivery(number) for number in range(1250)], None)
+        assert [len(items) for items in told(outbox, 60)] == [500]
+
+    def test_that_were_told_of_leave_the_next_turn_to_those_that_were_not(self) -> None:
+        """A look shows no more whether what was due long before it has been done."""
+        outbox = Outbox()
+        outbox.merge([], [a_delivery(number) for number in range(1250)], None)
+        named = [items for now_s in (60, 80, 100) for items in told(outbox, now_s)]
+        assert [items[0] for items in named] == ["0000", "0500", "1000"]
+        assert named[2][250] == "0000", "then the oldest again"
 
     def test_of_one_endpoint_are_told_every_twenty_seconds(self) -> None:
         outbox = Outbox()
@@ -100,7 +108,7 @@ class TestDeliveries:
         outbox.merge([], [a_delivery(1), a_delivery(2)], at(45))
         assert told(outbox, 79.9) == []
         assert outbox.next_due() == at(80)
-        assert told(outbox, 80) == [["0001", "0002"]]
+        assert told(outbox, 80) == [["0002", "0001"]]
 
     def test_of_another_endpoint_do_not_wait(self) -> None:
         outbox = Outbox()
@@ -120,12 +128,31 @@ class TestDeliveries:
         assert asked == [60, 80, 100]
         assert outbox.next_due() is None, "the next tick begins anew"
 
-    def test_that_were_told_too_often_leave_the_room_to_others(self) -> None:
+    def test_that_were_told_too_often_are_left_to_the_next_tick(self) -> None:
         outbox = Outbox()
-        outbox.merge([], [a_delivery(number) for number in range(150)], None)
-        named = [items for now_s in (60, 80, 100, 120, 140, 160, 180) for items in told(outbox, now_s)]
-        assert [len(items) for items in named] == [100, 100, 100, 50, 50, 50]
-        assert {name for items in named for name in items} == {f"{number:04}" for number in range(150)}
+        outbox.merge([], [a_delivery(number) for number in range(750)], None)
+        named = [items for now_s in range(60, 240, 20) for items in told(outbox, now_s)]
+        assert [len(items) for items in named] == [500, 500, 500, 500, 250]
+        assert {name for items in named for name in items} == {f"{number:04}" for number in range(750)}
+
+    def test_of_an_endpoint_that_another_tick_told_of_wait_for_their_turn(self) -> None:
+        before, after = Outbox(), Outbox()
+        before.merge([], [a_delivery(1)], None)
+        told(before, 60)
+        kept = before.told(at(63))
+        assert kept == {"default hook": at(80)}
+        assert before.told(at(80)) == {}
+        after.adopt(kept)
+        after.merge([], [a_delivery(1), a_delivery(2, endpoint="other")], None)
+        assert told(after, 63) == [["0002"]]
+        assert after.next_due() == at(80)
+        assert told(after, 80) == [["0001"]]
+
+    def test_are_handed_over_for_a_hundred_endpoints_at_most(self) -> None:
+        outbox = Outbox()
+        outbox.merge([], [a_delivery(number, endpoint=f"hook{number}", due_s=number) for number in range(150)], None)
+        assert len(told(outbox, 150)) == 150
+        assert len(outbox.told(at(153))) == MAX_HANDED_OVER == 100
 
     def test_that_failed_and_are_due_again_are_told_again(self) -> None:
         outbox = Outbox()

@@ -11,8 +11,9 @@ import pytest
 
 from renderbell.delivery import Answer
 from renderbell.errors import ProviderProtocolError, ProviderTaskNotFound, ProviderUnavailable
+from renderbell.poll import Found
 from renderbell.providers import Observation, ProviderState
-from renderbell.store import DueDelivery, Lease, Served
+from renderbell.store import Lease, Served
 from renderbell.task import Status, Task, advance
 from tests.deployment import NOTIFIER, POLLER, Deployment, Said, failed, processing, succeeded
 from tests.virtual import START
@@ -396,7 +397,7 @@ class TestATick:
         late = world.register(processing(), connection="slow", at_s=20)
         due = world.store.due
 
-        def broken(slot: int, until: datetime, after: datetime | None = None) -> list[Task | DueDelivery]:
+        def broken(slot: int, until: datetime, after: datetime | None = None) -> list[Found]:
             if 18 < world.now_s < 64.9:
                 raise RuntimeError("the index is throttled")
             return list(due(slot, until, after))
@@ -645,7 +646,7 @@ class TestADeadEndpoint:
         tasks = [world.register(failed(), webhooks=[HOOK], at_s=0.01 * number) for number in range(20)]
         world.register(processing())
         world.tick_every_minute(until_s=300)
-        world.run(124)
+        world.run(164)
         in_one_tick = [at_s for at_s, _ in world.told if at_s > 68]
         assert len(in_one_tick) >= 2
         assert min(gaps(in_one_tick)) > 19.5

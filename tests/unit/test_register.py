@@ -1,4 +1,4 @@
-"""Registering, reading and cancelling tasks."""
+"""Registering, reading, cancelling and deleting tasks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from renderbell.delivery import DEFAULT_EVENTS, TASK_EVENTS
+from renderbell import webhooks
+from renderbell.delivery import DEFAULT_EVENTS, TASK_EVENTS, DeliveryState
 from renderbell.egress import EgressPolicy
 from renderbell.errors import AlreadyRegisteredError, ConflictError, InvalidInputError, NotFoundError
 from renderbell.providers import Connection
 from renderbell.register import TASK_ID, Registered, TaskRequest, Tasks, new_task_id
 from renderbell.schedule import slot_of
 from renderbell.store import Lease, Served
-from renderbell.task import Status, Step, Task, Webhook, copied
+from renderbell.task import Status, Step, Task, Webhook, copied, delete
 from tests.fakes import START, FakeClock, FakeConnections, FakeIds, FakeInvoker, FakeStore, stored_file
 
 HOOK = "https://hooks.example.com/renders"
@@ -70,6 +71,15 @@ class World:
 
         def step() -> None:
             self.move(task_id, status)
+
+        return step
+
+    def deleting(self, task_id: str) -> Callable[[], None]:
+        """The deletion of the task by another call, as a step to be taken later."""
+
+        def step() -> None:
+            task = self.store.tasks[task_id]
+            self.store.delete(task, delete(task, self.clock()))
 
         return step
 
@@ -477,6 +487,164 @@ def test_a_cancellation_that_loses_to_the_end_of_the_task_says_so() -> None:
     with pytest.raises(ConflictError, match="COMPLETED"):
         world.tasks.cancel_task(task_id, owner="default")
     assert world.store.tasks[task_id].files == (stored_file(),)
+
+
+def test_a_cancellation_that_loses_to_a_deletion_finds_no_task() -> None:
+    world = World()
+    task_id = world.register().task.task_id
+    world.store.before_save = world.deleting(task_id)
+    with pytest.raises(NotFoundError):
+        world.tasks.cancel_task(task_id, owner="default")
+
+
+# -- deleting -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.EXPIRED, Status.CANCELLED])
+def test_a_task_that_has_ended_is_deleted_and_nobody_is_woken(status: Status) -> None:
+    world = World()
+    task_id = world.register().task.task_id
+    world.move(task_id, status)
+    world.invoker.invoked.clear()
+    world.tasks.delete_task(task_id, owner="default", force=False)
+    kept = world.store.tasks[task_id]
+    assert (kept.status, kept.deleted, kept.step, kept.due_at) == (
+        status,
+        True,
+        Step.CLEAN,
+        START + timedelta(seconds=60),
+    )
+    assert world.invoker.invoked == [], "an old claim may still write"
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.PROCESSING, Status.COPYING])
+def test_a_running_task_is_deleted_only_by_force_and_owes_no_webhook(status: Status) -> None:
+    world = World()
+    task_id = world.register(webhook_url=HOOK).task.task_id
+    running = world.move(task_id, status)
+    with pytest.raises(ConflictError, match="force=true") as refused:
+        world.tasks.delete_task(task_id, owner="default", force=False)
+    assert refused.value.code == "task_running"
+    assert world.store.tasks[task_id] == running
+    world.tasks.delete_task(task_id, owner="default", force=True)
+    assert (world.store.tasks[task_id].status, world.store.tasks[task_id].deleted) == (Status.CANCELLED, True)
+    assert world.store.deliveries(task_id) == ()
+
+
+def test_a_task_with_a_webhook_yet_to_be_delivered_is_deleted_only_by_force() -> None:
+    world = World()
+    task_id = world.register(webhook_url=HOOK).task.task_id
+    cancelled = world.tasks.cancel_task(task_id, owner="default")
+    with pytest.raises(ConflictError, match="force=true") as refused:
+        world.tasks.delete_task(task_id, owner="default", force=False)
+    assert refused.value.code == "delivery_pending"
+    assert world.store.deliveries(task_id) == cancelled.deliveries
+    world.tasks.delete_task(task_id, owner="default", force=True)
+    assert world.store.deliveries(task_id) == ()
+
+
+def test_a_task_whose_webhook_is_delivered_is_deleted() -> None:
+    world = World()
+    task_id = world.register(webhook_url=HOOK).task.task_id
+    (pending,) = world.tasks.cancel_task(task_id, owner="default").deliveries
+    world.store.made[task_id] = (replace(pending, state=DeliveryState.DELIVERED, due_at=None),)
+    world.tasks.delete_task(task_id, owner="default", force=False)
+    assert world.store.tasks[task_id].deleted
+
+
+def test_a_deleted_task_is_there_for_nobody() -> None:
+    world = World()
+    task_id = world.register().task.task_id
+    world.tasks.delete_task(task_id, owner="default", force=True)
+    for force in (False, True):
+        with pytest.raises(NotFoundError):
+            world.tasks.delete_task(task_id, owner="default", force=force)
+    with pytest.raises(NotFoundError):
+        world.tasks.read_task(task_id, owner="default")
+    with pytest.raises(NotFoundError):
+        world.tasks.cancel_task(task_id, owner="default")
+
+
+def test_only_the_owner_deletes_a_task() -> None:
+    world = World()
+    task_id = world.register().task.task_id
+    for owner, wanted in (("team-b", task_id), ("default", f"tsk_{9:026d}"), ("default", "../" + task_id)):
+        with pytest.raises(NotFoundError):
+            world.tasks.delete_task(wanted, owner=owner, force=True)
+    world.tasks.delete_task(task_id, owner="default", force=True)
+
+
+def test_a_record_past_its_time_cannot_be_deleted() -> None:
+    world = World()
+    found = world.register()
+    world.clock.now = datetime.fromtimestamp(found.request.ttl, UTC)
+    with pytest.raises(NotFoundError):
+        world.tasks.delete_task(found.task.task_id, owner="default", force=True)
+
+
+def test_a_render_whose_task_is_deleted_can_be_registered_anew_at_once() -> None:
+    world = World()
+    first = world.register().task.task_id
+    world.tasks.delete_task(first, owner="default", force=True)
+    again = world.register()
+    assert again.created
+    assert again.task.task_id != first
+
+
+def test_a_deletion_that_loses_a_race_is_applied_to_what_the_winner_wrote() -> None:
+    world = World()
+    task_id = world.register(webhook_url=HOOK).task.task_id
+    world.store.before_save = world.moving(task_id, Status.COPYING)
+    world.tasks.delete_task(task_id, owner="default", force=True)
+    kept = world.store.tasks[task_id]
+    assert kept.history[-1].source is Status.COPYING
+    assert (kept.status, kept.deleted) == (Status.CANCELLED, True)
+
+
+def test_a_deletion_without_force_that_loses_to_a_new_webhook_is_refused() -> None:
+    world = World()
+    task_id = world.register(webhook_url=HOOK).task.task_id
+    world.move(task_id, Status.COMPLETED)
+
+    def told() -> None:
+        task = world.store.tasks[task_id]
+        (delivery,) = webhooks.deliveries_for(task, world.store.requests[task_id], "task.completed", START)
+        world.store.save(task, task, [delivery])
+
+    world.store.before_save = told
+    with pytest.raises(ConflictError) as refused:
+        world.tasks.delete_task(task_id, owner="default", force=False)
+    assert refused.value.code == "delivery_pending"
+
+
+def test_of_two_deletions_at_once_the_second_finds_no_task() -> None:
+    world = World()
+    task_id = world.register().task.task_id
+    world.store.before_save = world.deleting(task_id)
+    with pytest.raises(NotFoundError):
+        world.tasks.delete_task(task_id, owner="default", force=True)
+
+
+def test_a_deletion_that_finds_the_record_just_gone_finds_no_task() -> None:
+    world = World()
+    task_id = world.register().task.task_id
+    world.store.before_save = world.store.tasks.clear
+    with pytest.raises(NotFoundError):
+        world.tasks.delete_task(task_id, owner="default", force=True)
+
+
+def test_a_deletion_that_loses_every_race_may_be_tried_again() -> None:
+    world = World()
+    task_id = world.register().task.task_id
+
+    def move() -> None:
+        world.move(task_id, Status.PROCESSING)
+        world.store.before_save = move
+
+    world.store.before_save = move
+    with pytest.raises(ConflictError) as refused:
+        world.tasks.delete_task(task_id, owner="default", force=True)
+    assert refused.value.code == "try_again"
 
 
 # -- ids ------------------------------------------------------------------------------------------------------------

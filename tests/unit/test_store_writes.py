@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from renderbell.delivery import Answer, judge
 from renderbell.errors import ConflictError, VersionConflictError
-from renderbell.store import CONFLICT_RETRIES, Store
-from renderbell.task import Request, Task, advance, cancel
+from renderbell.expressions import to_wire
+from renderbell.store import CONFLICT_RETRIES, Store, Work
+from renderbell.task import Request, Task, Webhook, advance, cancel, delete
+from renderbell.webhooks import deliveries_for
 from tests.deployment import in_process_table
 from tests.dynamodb import FakeDynamoDB, TransactionCanceledException, TransactionConflictException
 from tests.unit.test_task import BORN, DONE, a_task, running
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+
+
+class DeathError(Exception):
+    """The process dies."""
 
 
 class BusyTable:
@@ -27,6 +35,7 @@ class BusyTable:
     def __init__(self, times: int) -> None:
         self._table = in_process_table("table")
         self.times = times
+        self.dies_after: int | None = None  # so many removals, the process dies before the next
 
     def update_item(self, **call: Any) -> dict[str, Any]:
         if self.times:
@@ -43,6 +52,16 @@ class BusyTable:
                 "TransactWriteItems",
             )
         return self._table.transact_write_items(TransactItems=TransactItems)
+
+    def delete_item(self, **call: Any) -> dict[str, Any]:
+        if self.times:
+            self.times -= 1
+            raise TransactionConflictException({"Error": {"Code": "TransactionConflictException"}}, "DeleteItem")
+        if self.dies_after is not None:
+            self.dies_after -= 1
+            if self.dies_after < 0:
+                raise DeathError
+        return self._table.delete_item(**call)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._table, name)
@@ -110,3 +129,76 @@ def test_a_registration_that_meets_others_again_and_again_may_be_tried_again() -
     with pytest.raises(ConflictError) as caught:
         rig.registered()
     assert caught.value.code == "try_again"
+
+
+def deleted_with_remains(rig: Rig) -> Work:
+    """The claimed work of a deleted task that two deliveries are left of."""
+    task = rig.registered()
+    request = replace(request_of(task), webhooks=(Webhook("https://a.example", ("task.cancelled",)),))
+    made = deliveries_for(cancel(task, BORN), request, "task.cancelled", BORN)
+    made = (*made, *(replace(one, endpoint_id="url_2") for one in made))
+    ended = rig.store.save(task, cancel(task, BORN), made)
+    for one in made:
+        held = rig.store.claim_delivery(one, "d", None)
+        assert held is not None
+        assert rig.store.finish_delivery(held, judge(held, Answer(204), BORN, 0.5))
+    rig.store.delete(ended, delete(ended, BORN))
+    work = rig.store.work(task.task_id)
+    assert work is not None
+    held_work = rig.store.claim_work(work, "t1", None)
+    assert held_work is not None
+    return held_work
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2])
+def test_a_clean_up_that_dies_between_two_removals_is_gone_on_with_by_the_next_claim(removed: int) -> None:
+    rig = Rig()
+    held = deleted_with_remains(rig)
+    rig.table.dies_after = removed
+    with pytest.raises(DeathError):
+        rig.store.forget(held)
+    rig.table.dies_after = None
+    assert len(rig.table.items()) == 3 - removed
+    work = rig.store.work(held.task.task_id)
+    assert work is not None, "the task's own item goes last"
+    again = rig.store.claim_work(work, "t2", None)
+    assert again is not None
+    rig.store.forget(again)
+    assert rig.table.items() == []
+
+
+def test_a_removal_that_meets_anothers_transaction_is_repeated_after_a_pause() -> None:
+    rig = Rig()
+    held = deleted_with_remains(rig)
+    rig.table.times = 2
+    rig.store.forget(held)
+    assert rig.table.items() == []
+    assert rig.pauses == 2
+
+
+def test_a_deletion_that_meets_others_again_and_again_is_a_lost_race_with_the_present_state() -> None:
+    rig = Rig()
+    task = rig.registered()
+    rig.table.times = 100
+    with pytest.raises(VersionConflictError) as caught:
+        rig.store.delete(task, delete(task, BORN))
+    assert caught.value.current == task
+
+
+def test_a_deleted_task_does_not_expire_before_its_files_are_removed() -> None:
+    rig = Rig()
+    task = rig.registered()
+    (kept,) = [item for item in rig.table.items() if item["sk"]["S"] == "TASK"]
+    assert "ttl" in kept
+    rig.store.delete(task, delete(task, BORN))
+    (kept,) = rig.table.items()
+    assert (kept["sk"]["S"], "ttl" in kept) == ("TASK", False)
+
+
+def test_a_delivery_that_cannot_be_read_is_due_no_more_once_its_task_is_deleted() -> None:
+    rig = Rig()
+    task = rig.registered()
+    broken = {"pk": f"TASK#{task.task_id}", "sk": "DELIVERY#task.completed#url_1", "due_at": "soon", "state": "?"}
+    rig.table.put_item(TableName="table", Item=to_wire(broken))
+    rig.store.delete(task, delete(task, BORN))
+    assert [item["sk"]["S"] for item in rig.table.items()] == ["TASK"]

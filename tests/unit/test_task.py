@@ -33,6 +33,7 @@ from renderbell.task import (
     cleaned,
     copied,
     copy_failed,
+    delete,
     expire,
     new_task,
     relinked,
@@ -256,6 +257,32 @@ class TestTheEnd:
         assert cancelled.status is Status.CANCELLED
         assert (cancelled.step is Step.CLEAN) is (task.status is Status.COPYING)
         assert cancel(cancelled, at(3)) is cancelled
+
+    @pytest.mark.parametrize("outcome", [None, running(1), DONE], ids=["queued", "processing", "copying"])
+    def test_a_running_task_that_is_deleted_is_cancelled_and_removed_once_an_old_claim_has_ended(
+        self, outcome: Observation | None
+    ) -> None:
+        task = a_task() if outcome is None else advance(a_task(), outcome, at(1))
+        deleted = delete(task, at(2))
+        assert (deleted.status, deleted.deleted, deleted.step, deleted.due_at) == (
+            Status.CANCELLED,
+            True,
+            Step.CLEAN,
+            at(62),
+        )
+        assert [line.reason for line in deleted.history[len(task.history) :]] == ["deleted by the owner"]
+
+    def test_an_ended_task_that_is_deleted_stays_as_it_ended(self) -> None:
+        done = copied(advance(a_task(), DONE, at(1)), [self.FILE], at(5))
+        deleted = delete(done, at(9))
+        assert deleted == replace(done, deleted=True, step=Step.CLEAN, due_at=at(69))
+        assert delete(deleted, at(30)) is deleted, "a second deletion puts nothing off"
+
+    def test_a_deleted_task_is_moved_by_nobody(self) -> None:
+        deleted = delete(a_task(), at(1))
+        assert advance(deleted, DONE, at(2)) is deleted
+        assert cancel(deleted, at(2)) is deleted
+        assert expire(deleted, at(100_000)) is deleted
 
     def test_fresh_links_replace_old_ones_of_the_same_kind_and_number(self) -> None:
         copying = advance(a_task(), DONE, at(1))

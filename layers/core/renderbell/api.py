@@ -8,13 +8,14 @@ from __future__ import annotations
 import binascii
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from importlib import resources
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
@@ -188,6 +189,13 @@ class Problem(BaseModel):
     task_id: str | None = Field(default=None, description="With `already_registered`: the task that is running.")
 
 
+class DeletedTask(BaseModel):
+    """A task that is there no more."""
+
+    task_id: str
+    deleted: Literal[True]
+
+
 class VideoLink(BaseModel):
     """A presigned URL to a stored file."""
 
@@ -304,6 +312,31 @@ def get_task(task_id: TaskId) -> Response[TaskView]:
     caller = _caller(Scope.READ)
     found = _parts().tasks.read_task(task_id, owner=caller.owner)
     return _json(HTTPStatus.OK, task_view(found.task, found.request, found.deliveries))
+
+
+@_route(
+    "DELETE",
+    "/tasks/<task_id>",
+    summary="Delete a task",
+    operation_id="deleteTask",
+    tags=["tasks"],
+    responses=_documented(
+        401, 403, 404, 409, 422, ok_202=("The task is deleted; its files follow within minutes.", DeletedTask)
+    ),
+)
+def delete_task(
+    task_id: TaskId,
+    force: Annotated[bool, Query(description="`true`: cancel a running task, and drop pending deliveries.")] = False,
+) -> Response[DeletedTask]:
+    """Removes a task with its attempts and its stored files; from then on every route answers 404 for it.
+
+    While the task runs it answers 409 `task_running`, and while a webhook is yet to be delivered 409
+    `delivery_pending`, unless `force=true` says to do it all the same. No webhook is sent for a deleted task; one that
+    is on its way just then may still arrive. The render at the provider goes on, and can be registered anew at once.
+    """
+    caller = _caller(Scope.WRITE)
+    _parts().tasks.delete_task(task_id, owner=caller.owner, force=force)
+    return _json(HTTPStatus.ACCEPTED, DeletedTask(task_id=task_id, deleted=True))
 
 
 @_route(
@@ -505,15 +538,20 @@ def _unreadable_body(_: Exception) -> Response[str]:
 
 def _unusable(errors: list[FieldProblem], *, more: int = 0) -> Response[str]:
     """The answer that names what is wrong; `more` counts what it leaves out."""
+    errors = [one.model_copy(update={"message": _SECRET.sub(r"\1…", one.message)}) for one in errors]
     named = ", ".join(sorted({one.field for one in errors}))
     detail = f"cannot be used: {named}" + (f" and {more} more" if more else "")
     return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_input", detail, errors=errors)
+
+
+_SECRET = re.compile(r"(rbk_|whsec_)[!-~]+")  # somebody may take a key for a field's name, or put it into a URL
 
 
 def _field(location: tuple[int | str, ...]) -> str:
     """The dotted name of a field; the location's first part says where it came from."""
     where, *path = location or ("body",)
     name = (".".join(str(part) for part in path) or str(where)).encode(errors="replace").decode()
+    name = _SECRET.sub(r"\1…", name)
     return name if len(name) <= MAX_FIELD_NAME else name[:MAX_FIELD_NAME] + "…"
 
 

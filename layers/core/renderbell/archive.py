@@ -1,8 +1,10 @@
 """A video's way into S3: one object per file, copied as a stream, checked, and continued where an earlier try stopped.
 
-Up to one part (32 MiB) a file is held in memory and put at once; above, it becomes a multipart upload whose state the
-caller keeps (`Upload`), so that a later invocation asks the source only for what is missing. Memory is bounded by two
-parts. Nothing is stored that is not, by its first bytes, what it should be. Signed links are secrets: the texts of
+Up to 32 MiB a file is held in memory and put at once; above, it becomes a multipart upload whose state the caller
+keeps (`Upload`), so that a later invocation asks the source only for what is missing. So does a smaller file whose
+source is too slow for one invocation or breaks off. All parts but the last have the size noted in the upload: whoever
+sends part n sends the same bytes, a claimant who has lost his claim too. Memory is bounded by what is put at once and
+two parts. Nothing is stored that is not, by its first bytes, what it should be. Signed links are secrets: the texts of
 errors carry a link without its query.
 """
 
@@ -13,11 +15,12 @@ import re
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from io import BytesIO
 from itertools import chain
 from typing import TYPE_CHECKING, NoReturn, Protocol
@@ -33,22 +36,30 @@ from renderbell.errors import (
     LinkExpiredError,
     OutOfTimeError,
     SourceRefusedError,
+    StorageError,
     WrongContentError,
 )
 from renderbell.filetypes import HEAD_BYTES, sniff
 from renderbell.providers.base import Connection
+from renderbell.redaction import redacted
 from renderbell.task import FileKind, Source, StoredFile, Upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-__all__ = ["PART_BYTES", "Archive", "Download", "Downloads"]
+__all__ = ["PART_BYTES", "PUT_BYTES", "Archive", "Download", "Downloads"]
 
-PART_BYTES = 32 * 1024 * 1024  # one PutObject up to here; boto3's 8 MiB would make five requests of a 20 MB video
+MIB = 1024 * 1024
+PUT_BYTES = 32 * MIB  # one PutObject up to here; in parts a 20 MB video would be seven requests
+PART_BYTES = 5 * MIB  # S3's smallest: what a slow source brings in one invocation is kept but for less than this
 MAX_PARTS = 10_000  # S3's limit for one upload
 MARGIN_S = 10.0  # no effect on S3 is begun with less time left than this
-READ_BYTES = 1024 * 1024
+# The source is left alone from here on, so that what it has brought can still be stored: up to 32 MiB, and a call to
+# S3 that times out after 15 s can be repeated.
+SAVING_S = 30.0
+TOLERANCE_S = 1.0  # a download's deadline is that moment too, by another clock
+READ_BYTES = MIB
 VALIDATOR_AGE = timedelta(seconds=60)  # RFC 7232 section 2.2.2: from then on Last-Modified is a strong validator
 EXPIRED_STATUSES = frozenset({401, 403, 404, 410})
 
@@ -101,17 +112,35 @@ class _Answer:
     total: int | None
 
 
+def _one_thread() -> Executor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload-part")
+
+
 class Archive:
-    """Puts finished files into the team's bucket."""
+    """Puts finished files into the team's bucket.
+
+    `put_bytes` is the largest file that is put at once, `part_bytes` the smallest part of a larger one's upload.
+    `uploader` runs the upload of a part while the next is downloaded, one job at a time.
+    """
 
     def __init__(
-        self, s3: S3Client, bucket: str, downloads: Downloads, *, max_bytes: int, part_bytes: int = PART_BYTES
+        self,
+        s3: S3Client,
+        bucket: str,
+        downloads: Downloads,
+        *,
+        max_bytes: int,
+        part_bytes: int = PART_BYTES,
+        put_bytes: int = PUT_BYTES,
+        uploader: Callable[[], AbstractContextManager[Executor]] = _one_thread,
     ) -> None:
         self._s3 = s3
         self._bucket = bucket
         self._downloads = downloads
-        self._max_bytes = min(max_bytes, MAX_PARTS * part_bytes)
+        self._max_bytes = max_bytes
         self._part_bytes = part_bytes
+        self._put_bytes = put_bytes
+        self._uploader = uploader
 
     def store(
         self,
@@ -139,6 +168,8 @@ class Archive:
             downloads=self._downloads,
             max_bytes=self._max_bytes,
             part_bytes=self._part_bytes,
+            put_bytes=self._put_bytes,
+            uploader=self._uploader,
             prefix=prefix,
             n=n,
             source=source,
@@ -182,6 +213,8 @@ class _Copy:
     downloads: Downloads
     max_bytes: int
     part_bytes: int
+    put_bytes: int
+    uploader: Callable[[], AbstractContextManager[Executor]]
     prefix: str
     n: int
     source: Source
@@ -198,13 +231,13 @@ class _Copy:
         try:
             return self._run(upload)
         except AddressRefusedError as error:
-            raise SourceRefusedError(f"{self._link} may not be reached: {_redacted(str(error))}") from None
+            raise SourceRefusedError(f"{self._link} may not be reached: {redacted(str(error))}") from None
         except DeadlineError as error:
-            if self.seconds_left() <= MARGIN_S + 1:
+            if self._is_late():
                 raise OutOfTimeError(f"no time is left for {self._link}") from None
-            raise CopyError(f"{self._link} took too long: {_redacted(str(error))}") from None
+            raise CopyError(f"{self._link} took too long: {redacted(str(error))}") from None
         except EgressError as error:
-            raise CopyError(f"{self._link} could not be fetched: {_redacted(str(error))}") from None
+            raise CopyError(f"{self._link} could not be fetched: {redacted(str(error))}") from None
 
     def _run(self, upload: Upload | None) -> StoredFile:
         if upload is None:
@@ -231,8 +264,8 @@ class _Copy:
             self._check_status(download)
             return self._from_start(download)
 
-    def _from_start(self, download: Download) -> StoredFile:
-        """Stores the file from an answer that brings all of it."""
+    def _from_start(self, download: Download, *, ranges: bool = True) -> StoredFile:
+        """Stores the file from an answer that brings all of it; without `ranges` the source is known to ignore them."""
         answer = self._answer(download)
         if answer.start != 0:
             raise CopyError(f"{self._link} answered a part of the file that was not asked for")
@@ -240,27 +273,64 @@ class _Copy:
             self._check_size(answer.total)
         if answer.end != answer.total or (answer.total is None and download.status == 206):
             raise CopyError(f"{self._link} answered 206 with what need not be the whole file")
-        chunks = self._chunks(download, answer)
+        validator = _validator(download.headers)
+        chunks = self._chunks(download, answer, _why_it_ends_here(validator, ranges))
         head, chunks = _peek(chunks, HEAD_BYTES)
         found = sniff(head, self.source.kind)
         if found is None:
             raise WrongContentError(self._refusal(download, head))
         extension, content_type = found
-        key = f"{self.prefix}/{self.n}.{extension}"
-        pieces = _pieces(chunks, self.part_bytes)
-        first, is_last = next(pieces)
-        if is_last:
-            return self._put(key, content_type, first)
-        held = deque([first])
-        del first
-        upload = self._create(key, content_type, _validator(download.headers), answer.total)
+        begin = partial(
+            self._create,
+            f"{self.prefix}/{self.n}.{extension}",
+            content_type,
+            validator if ranges else None,
+            answer.total,
+        )
+        if answer.total is not None and answer.total > self.put_bytes:
+            return self._in_parts(begin, chunks, answer.total)
+        limit = self.put_bytes if answer.total is None else answer.total
+        held = _buffer(limit)
         try:
-            whole = hashlib.sha256()
-            parts = self._send(upload, [], chain(_emptied(held), (piece for piece, _ in pieces)), whole.update)
+            surplus = _fill(held, limit, chunks)
+        except (OutOfTimeError, EgressError):
+            if validator is not None and ranges:
+                self._save(begin, held, answer.total)
+            raise
+        if surplus is None:
+            held.truncate()
+            return self._put(f"{self.prefix}/{self.n}.{extension}", content_type, held.getvalue())
+        return self._in_parts(begin, chain(_read_out(held), (surplus,), chunks), None)
+
+    def _in_parts(self, begin: Callable[[int], Upload], chunks: Iterable[bytes], total: int | None) -> StoredFile:
+        """Stores the file as an upload that is begun once its first part is there."""
+        part_size = self._part_size(total)
+        pieces = _pieces(chunks, part_size)
+        held = deque([next(pieces)])
+        upload = begin(part_size)
+        whole = hashlib.sha256()
+        try:
+            parts = self._send(upload, [], chain(_emptied(held), pieces), whole.update)
         except SourceRefusedError:
             self._give_up(upload)
             raise
         return self._complete(upload, parts, sha256=whole.hexdigest)
+
+    def _save(self, begin: Callable[[int], Upload], held: BytesIO, total: int | None) -> None:
+        """Stores what has come of a file that was to be put at once, for the next try to go on after it."""
+        part_size = self._part_size(total)
+        if held.tell() < part_size:
+            return
+        with suppress(CopyError):  # what broke first is told
+            whole_parts = (piece for piece in _pieces(_read_out(held), part_size) if len(piece) == part_size)
+            self._send(begin(part_size), [], whole_parts, lambda piece: None)
+
+    def _part_size(self, total: int | None) -> int:
+        """The size of a new upload's parts: the smallest with which the largest possible file fits into an upload."""
+        most = self.max_bytes if total is None else total
+        if most <= MAX_PARTS * self.part_bytes:
+            return self.part_bytes
+        return -(-most // (MAX_PARTS * MIB)) * MIB
 
     def _put(self, key: str, content_type: str, body: bytes) -> StoredFile:
         digest = hashlib.sha256(body)
@@ -276,7 +346,9 @@ class _Copy:
             )
         return self._stored(key, content_type, len(body), digest.hexdigest())
 
-    def _create(self, key: str, content_type: str, validator: str | None, size_bytes: int | None) -> Upload:
+    def _create(
+        self, key: str, content_type: str, validator: str | None, size_bytes: int | None, part_size: int
+    ) -> Upload:
         self._check_time()
         with _S3Errors("begin an upload"):
             created = self.s3.create_multipart_upload(
@@ -286,7 +358,7 @@ class _Copy:
             n=self.n,
             key=key,
             upload_id=created["UploadId"],
-            part_size=self.part_bytes,
+            part_size=part_size,
             content_type=content_type,
             source_url=self.source.url,
             validator=validator,
@@ -294,7 +366,7 @@ class _Copy:
         )
         try:
             self.checkpoint(upload)
-        except BaseException:
+        except Exception:
             with suppress(CopyError):  # nobody knows of it yet; if this fails, `clean` finds it
                 _abort(self.s3, self.bucket, key, upload.upload_id)
             raise
@@ -347,7 +419,7 @@ class _Copy:
                 answer = self._answer(download)
                 if answer.start == 0:  # changed, or the source knows no ranges: this answer is the whole file
                     self._give_up(upload)
-                    return self._from_start(download)
+                    return self._from_start(download, ranges=_changed(upload, download.headers, answer.total))
                 answer = replace(answer, total=upload.size_bytes if answer.total is None else answer.total)
                 # Without a total nobody could tell where the file ends.
                 if answer.start == offset and answer.total and not _changed(upload, download.headers, answer.total):
@@ -357,8 +429,7 @@ class _Copy:
 
     def _rest(self, upload: Upload, parts: list[_Part], download: Download, answer: _Answer) -> StoredFile:
         upload = replace(upload, source_url=self.source.url, size_bytes=answer.total)
-        chunks = self._chunks(download, answer)
-        pieces = (piece for piece, _ in _pieces(chunks, upload.part_size) if piece)
+        pieces = _pieces(self._chunks(download, answer), upload.part_size)
         try:
             if answer.total is not None:
                 self._check_size(answer.total)
@@ -396,13 +467,17 @@ class _Copy:
                     del future  # it holds its error, whose traceback holds this frame: a circle that keeps the part
                 self.checkpoint(upload)
 
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload-part") as worker:
+        with self.uploader() as worker:
             number = len(sent)
             try:
                 for piece in pieces:
                     settle()
                     self._check_time()
                     number += 1
+                    if number > MAX_PARTS:  # the limit was raised after the upload was begun
+                        raise SourceRefusedError(
+                            f"{self._link} has more than {MAX_PARTS} parts of {upload.part_size} bytes"
+                        )
                     pending = worker.submit(self._send_part, upload, number, piece, hashed)
                 settle()
             except Exception:
@@ -501,7 +576,9 @@ class _Copy:
         return _without_query(self.source.url)
 
     def _opened(self, headers: Mapping[str, str]) -> AbstractContextManager[Download]:
-        timeout_s = self._check_time() - MARGIN_S
+        timeout_s = self.seconds_left() - SAVING_S
+        if timeout_s <= TOLERANCE_S:
+            raise OutOfTimeError(f"no time is left for {self._link}")
         return self.downloads.open(self.source.url, connection=self.connection, headers=headers, timeout_s=timeout_s)
 
     def _check_status(self, download: Download) -> None:
@@ -530,19 +607,34 @@ class _Copy:
         size = int(length) if known else None
         return _Answer(0, size, size)
 
-    def _chunks(self, download: Download, answer: _Answer) -> Iterator[bytes]:
+    def _chunks(self, download: Download, answer: _Answer, hopeless: str = "") -> Iterator[bytes]:
         """The body's chunks, checked on the way against what was announced, the limit and the time left.
 
         What an answer brings of the file is handed on before it is an error that the end is missing: it still counts.
+        `hopeless` tells why a later try could not go on where this one stops.
         """
         received, end = answer.start, answer.end if answer.end is not None else answer.total
-        for chunk in download.iter():
-            self._check_time()
-            received += len(chunk)
-            self._check_size(received)
-            if end is not None and received > end:
-                break
-            yield chunk
+        began_with_s = self.seconds_left()
+        try:
+            for chunk in download.iter():
+                received += len(chunk)
+                self._check_size(received)
+                if end is not None and received > end:
+                    break
+                yield chunk
+                if self._is_late() and received != end:
+                    raise DeadlineError("no time is left")
+        except DeadlineError:
+            if not self._is_late():
+                raise
+            got = received - answer.start
+            if not hopeless and got < self.part_bytes:
+                hopeless = f"a copy can only go on after {self.part_bytes} bytes"
+            seconds = began_with_s - self.seconds_left()
+            raise OutOfTimeError(
+                f"{self._link} brought {got} bytes in {seconds:.0f} s and no end"
+                + (f": {hopeless}" if hopeless else "")
+            ) from None
         for announced in (end, answer.total):
             if announced is not None and received != announced:
                 more_or_less = "more" if received > announced else "less"
@@ -559,18 +651,17 @@ class _Copy:
         if size_bytes > self.max_bytes:
             raise SourceRefusedError(f"{self._link} is larger than the limit of {self.max_bytes} bytes")
 
-    def _check_time(self) -> float:
-        left = self.seconds_left()
-        if left <= MARGIN_S:
+    def _check_time(self) -> None:
+        if self.seconds_left() <= MARGIN_S:
             raise OutOfTimeError(f"no time is left for {self._link}")
-        return left
+
+    def _is_late(self) -> bool:
+        return self.seconds_left() <= SAVING_S + TOLERANCE_S
 
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
 _DIGITS = re.compile(r"\d{1,18}", re.ASCII)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
-_QUERY = re.compile(r"\?\S*")
-_USERINFO = re.compile(r"//[^/\s@]*@")
 
 
 def _peek(chunks: Iterator[bytes], count: int) -> tuple[bytes, Iterator[bytes]]:
@@ -585,24 +676,52 @@ def _peek(chunks: Iterator[bytes], count: int) -> tuple[bytes, Iterator[bytes]]:
     return b"".join(taken)[:count], chain(_emptied(taken), chunks)
 
 
-def _pieces(chunks: Iterable[bytes], size: int) -> Iterator[tuple[bytes, bool]]:
-    """The chunks as pieces of exactly `size` bytes and a last one of at most that; each with whether it is the last.
+def _why_it_ends_here(validator: str | None, ranges: bool) -> str:
+    """Why a source cannot be asked for the rest of its file; empty if it can."""
+    if validator is None:
+        return (
+            "it cannot be continued, as its answer names no version of the file (a strong ETag, or Last-Modified and "
+            "Date) or says that it takes no ranges"
+        )
+    return "" if ranges else "it cannot be continued, as it answers a range with the whole file"
 
-    There is at least one piece, and the last is empty only if there was nothing at all. `BytesIO` hands its buffer out
-    as `bytes` without a copy; botocore would copy a bytearray.
+
+def _fill(buffer: BytesIO, limit: int, chunks: Iterable[bytes]) -> bytes | None:
+    """Writes the chunks until one does not fit any more, which is returned; None at their end."""
+    for chunk in chunks:
+        if buffer.tell() + len(chunk) > limit:
+            return chunk
+        buffer.write(chunk)
+    return None
+
+
+def _read_out(buffer: BytesIO) -> Iterator[bytes]:
+    """What was written to a buffer, in chunks; then it is freed."""
+    buffer.truncate()
+    buffer.seek(0)
+    with buffer:
+        while chunk := buffer.read(READ_BYTES):
+            yield chunk
+
+
+def _pieces(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The chunks as pieces of exactly `size` bytes, each as soon as it is there, and what remains at the end.
+
+    `BytesIO` hands its buffer out as `bytes` without a copy; botocore would copy a bytearray.
     """
     piece, filled = _buffer(size), 0
     for chunk in chunks:
         rest = memoryview(chunk)
         while rest:
-            if filled == size:
-                yield piece.getvalue(), False
-                piece, filled = _buffer(size), 0
             count = piece.write(rest[: size - filled])
             filled += count
             rest = rest[count:]
-    piece.truncate(filled)
-    yield piece.getvalue(), True
+            if filled == size:
+                yield piece.getvalue()
+                piece, filled = _buffer(size), 0
+    if filled:
+        piece.truncate(filled)
+        yield piece.getvalue()
 
 
 def _buffer(size: int) -> BytesIO:
@@ -635,7 +754,12 @@ def _completed(part: _Part) -> CompletedPartTypeDef:
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:
-    """What names this version of the source in `If-Range`: a strong ETag, else a Last-Modified that is old enough."""
+    """What names this version of the source in `If-Range`: a strong ETag, else a Last-Modified that is old enough.
+
+    None too for a source that says that it knows no ranges.
+    """
+    if headers.get("Accept-Ranges", "").strip().lower() == "none":
+        return None
     etag = headers.get("ETag", "").strip()
     if _STRONG_ETAG.fullmatch(etag):
         return etag
@@ -675,7 +799,7 @@ def _abort(s3: S3Client, bucket: str, key: str, upload_id: str) -> None:
 
 
 class _S3Errors:
-    """Turns what S3 and its client raise into a `CopyError` with S3's code.
+    """Turns what S3 and its client raise into a `StorageError` with S3's code.
 
     It is no `contextmanager`: a generator that raises another error makes a circle of references, which would keep a
     part's 32 MiB until the collector comes by.
@@ -689,9 +813,9 @@ class _S3Errors:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ClientError):
-            raise CopyError(f"S3 refused to {self._action}: {_code(error)}") from error
+            raise StorageError(f"S3 refused to {self._action}: {_code(error)}") from error
         if isinstance(error, BotoCoreError):
-            raise CopyError(f"S3 could not be asked to {self._action}: {type(error).__name__}") from error
+            raise StorageError(f"S3 could not be asked to {self._action}: {type(error).__name__}") from error
 
 
 def _code(error: ClientError) -> str:
@@ -705,11 +829,6 @@ def _without_query(url: str) -> str:
     except ValueError:
         return "an unreadable link"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _redacted(text: str) -> str:
-    """The text of another's error without whatever may be the query or the user of a link."""
-    return _USERINFO.sub("//", _QUERY.sub("?…", text))
 
 
 # -- what a file is

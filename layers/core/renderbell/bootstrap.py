@@ -17,16 +17,19 @@ from uuid import uuid4
 
 import boto3
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
+from aws_lambda_powertools.utilities.parameters import SSMProvider
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from renderbell.refresh import Refreshed
 from renderbell.store import Store
 
 if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager.client import SecretsManagerClient
+
     from renderbell.api import ApiParts
     from renderbell.authorize import Authorizer
-    from renderbell.invoke import LambdaInvoker
+    from renderbell.invoke import Invoker
     from renderbell.notify import Notifier
     from renderbell.poll import Poller
     from renderbell.task import StoredFile
@@ -35,8 +38,14 @@ if TYPE_CHECKING:
 logger = Logger()
 
 SECRET_MAX_AGE_S = 300
-# The API answers within seconds or not at all: API Gateway waits 29 s.
-QUICK = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
+
+# How long one call to AWS may take before it is given up for good: every try may spend the connect time-out twice (TCP
+# and TLS) and the read time-out, and the waits between tries grow from 1 s to 2 and 4 s. tests/unit/test_clients.py
+# holds these sums against the leases, claims and time limits that they must fit.
+QUICK = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})  # 11 s
+TICKING = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})  # 24 s
+HOLDING = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 4})  # 35 s
+STORING = Config(connect_timeout=2, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 2})  # 39 s
 PRESIGNING = QUICK.merge(Config(signature_version="s3v4", s3={"addressing_style": "path"}))
 
 
@@ -57,7 +66,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
 
     settings = ApiSettings.from_environment(environment)
     s3 = boto3.client("s3", config=PRESIGNING)
-    secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager", config=QUICK))
+    master = secret_text(boto3.client("secretsmanager", config=QUICK), settings.master_secret_id)
     parameters = SSMProvider(boto3_client=boto3.client("ssm", config=QUICK))
     connections = Connections(parameters_under(parameters, settings.connections_path), time.monotonic)
 
@@ -80,7 +89,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
         ),
         connections=connections,
         presign=presign,
-        master_secret=lambda: secret_text(secrets, settings.master_secret_id)().encode(),
+        master_secret=lambda: master().encode(),
         clock=utc_now,
         public_base_url=settings.public_base_url,
         video_retention_days=settings.video_retention_days,
@@ -93,26 +102,27 @@ def authorizer(environment: Mapping[str, str] = os.environ) -> Authorizer:
     from renderbell.settings import AuthorizerSettings
 
     settings = AuthorizerSettings.from_environment(environment)
-    secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager", config=QUICK))
     return Authorizer(
         store=Store(boto3.client("dynamodb", config=QUICK), settings.table_name),
-        first_secret=secret_text(secrets, settings.first_key_secret_id),
+        first_secret=secret_text(boto3.client("secretsmanager", config=QUICK), settings.first_key_secret_id),
     )
 
 
-def secret_text(provider: SecretsProvider, secret_id: str) -> Callable[[], str]:
-    """A function that gives a secret's text, read from Secrets Manager every five minutes."""
+def secret_text(
+    client: SecretsManagerClient, secret_id: str, clock: Callable[[], float] = time.monotonic
+) -> Callable[[], str]:
+    """A function that gives a secret's text, read every five minutes; the old one serves while it cannot be read."""
 
-    def read() -> str:
-        return str(provider.get(secret_id, max_age=SECRET_MAX_AGE_S))
+    def read(_: str | None) -> str:
+        return client.get_secret_value(SecretId=secret_id)["SecretString"]
 
-    return read
+    return Refreshed("a secret", read, clock, max_age_s=SECRET_MAX_AGE_S).get
 
 
-# The poller's and the notifier's calls are many and short; one that hangs must not hold a claim or a lease.
-STEADY = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 4})
 HOUSEKEEPING_THREADS = 8  # looks, renewals and invocations do not wait for slow polls
 MAX_THREADS = 1000  # a Lambda function may have 1,024
+STARTING_S = 10.0  # how long worker 0 goes on starting the others before it sees to its own tasks
+RESERVE_S = 40.0  # what the function's time limit leaves after a tick: its polls end, and its last write may hang
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +131,18 @@ class PollerParts:
 
     poller: Poller
     workers: int
-    invoker: LambdaInvoker
+    invoker: Invoker
     counts: Counts
-    reserve_s: float
+    reserve_s: float = RESERVE_S
+    clock: Callable[[], float] = time.monotonic
 
     def start_others(self, function_name: str) -> None:
-        """Starts the workers beside worker 0; one that is not accepted is started by the next minute's tick."""
+        """Starts the workers beside worker 0; one that is not started now is started by the next minute's tick."""
+        until = self.clock() + STARTING_S
         for worker in range(1, self.workers):
+            if self.clock() >= until:  # AWS Lambda hangs: worker 0's tasks must not wait for it
+                logger.error("workers not started", extra={"first": worker, "workers": self.workers})
+                return
             try:
                 self.invoker.invoke(function_name, {"worker": worker})
             except (BotoCoreError, ClientError):
@@ -142,20 +157,24 @@ def poller(environment: Mapping[str, str] = os.environ) -> PollerParts:
     from renderbell.connections import Connections, parameters_under
     from renderbell.egress import PollClient
     from renderbell.invoke import LambdaInvoker
-    from renderbell.poll import SETTLING_S, Poller, PollSettings
+    from renderbell.poll import Poller, PollSettings
+    from renderbell.refresh import in_background
     from renderbell.settings import PollerSettings
     from renderbell.telemetry import Counts
     from renderbell.threads import WorkerPool
 
     settings = PollerSettings.from_environment(environment)
     threads = min(MAX_THREADS, most_in_flight(settings.poll_concurrency) + HOUSEKEEPING_THREADS)
-    config = STEADY.merge(Config(max_pool_connections=min(threads, 128)))
-    parameters = SSMProvider(boto3_client=boto3.client("ssm", config=STEADY))
+    config = TICKING.merge(Config(max_pool_connections=min(threads, 128)))
+    parameters = SSMProvider(boto3_client=boto3.client("ssm", config=QUICK))
     invoker = LambdaInvoker(boto3.client("lambda", config=config))
     counts = Counts(Metrics())
     use_case = Poller(
         store=Store(boto3.client("dynamodb", config=config), settings.table_name),
-        connections=Connections(parameters_under(parameters, settings.connections_path), time.monotonic),
+        # The tick's own thread asks for connections; it must not wait for a Parameter Store that hangs.
+        connections=Connections(
+            parameters_under(parameters, settings.connections_path), time.monotonic, spawn=in_background
+        ),
         fetch=PollClient(connections_per_host=settings.poll_concurrency).fetch,
         notify=partial(invoker.invoke, settings.notifier_function_name),
         clock=utc_now,
@@ -165,7 +184,7 @@ def poller(environment: Mapping[str, str] = os.environ) -> PollerParts:
         random=random.random,
         new_token=lambda: uuid4().hex,
     )
-    return PollerParts(use_case, settings.poller_workers, invoker, counts, SETTLING_S)
+    return PollerParts(use_case, settings.poller_workers, invoker, counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +211,11 @@ def notifier(environment: Mapping[str, str] = os.environ) -> NotifierParts:
     from renderbell.threads import SideBySide
 
     settings = NotifierSettings.from_environment(environment)
-    secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager", config=STEADY))
-    parameters = SSMProvider(boto3_client=boto3.client("ssm", config=STEADY))
-    master = secret_text(secrets, settings.master_secret_id)
+    parameters = SSMProvider(boto3_client=boto3.client("ssm", config=QUICK))
+    master = secret_text(boto3.client("secretsmanager", config=QUICK), settings.master_secret_id)
     counts = Counts(Metrics())
-    # No claim is renewed while a call to S3 hangs, so all of its tries together end within one claim.
-    s3 = boto3.client("s3", config=STEADY.merge(Config(read_timeout=20, retries={"total_max_attempts": 2})))
-    store = Store(boto3.client("dynamodb", config=STEADY), settings.table_name)
+    s3 = boto3.client("s3", config=STORING)
+    store = Store(boto3.client("dynamodb", config=HOLDING), settings.table_name)
     use_case = Notifier(
         store=store,
         archive=Archive(s3, settings.bucket_name, Downloader(), max_bytes=settings.max_video_bytes),

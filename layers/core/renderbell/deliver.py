@@ -14,15 +14,34 @@ from typing import Protocol, TypeVar
 from aws_lambda_powertools import Logger
 
 from renderbell import webhooks
-from renderbell.delivery import Answer, Attempt, Delivery, DeliveryState, judge, retry
+from renderbell.delivery import (
+    INTERNAL,
+    INTERRUPTED,
+    MAX_ANSWER_KEPT,
+    Answer,
+    Attempt,
+    Delivery,
+    DeliveryState,
+    EndpointHealth,
+    after_answer,
+    answer_of,
+    as_recorded,
+    interrupted,
+    judge,
+)
+from renderbell.redaction import redacted
 from renderbell.schedule import CLAIM_S, WEBHOOK_RETRIES, Take, Wait, judge_claim
+from renderbell.store import UnreadableItemError
 from renderbell.task import Request, Task
 
 DELIVERY_TIMEOUT_S = 15.0
 ATTEMPT_NEEDS_S = DELIVERY_TIMEOUT_S + 10.0  # no attempt begins with less of the invocation left
 WAITED_RETRY_S = 10.0  # a retry this near is waited for in the same invocation
 SIDE_BY_SIDE = 5  # how many deliveries of one endpoint the poller's invocation sends at once
-INTERRUPTED = "interrupted"  # the error of an attempt whose process died
+SENDING_S = 60.0  # how long it goes on with them while the answers are good
+TASK_GONE = "task_not_found"  # the error of a delivery whose task is no longer there
+
+_TELLING = len(webhooks.SECRET_PREFIX)  # the prefix of secrets says nothing
 
 T = TypeVar("T")
 
@@ -39,8 +58,11 @@ class DeliveryStore(Protocol):
     def claim_delivery(self, seen: Delivery, token: str, until: datetime | None) -> Delivery | None: ...
     def finish_delivery(self, held: Delivery, after: Delivery) -> bool: ...
     def put_attempt(self, attempt: Attempt, ttl: int | None) -> None: ...
-    def failing_since(self, owner: str, endpoint_id: str) -> datetime | None: ...
-    def set_failing(self, owner: str, endpoint_id: str, since: datetime | None) -> None: ...
+    def attempts(self, task_id: str) -> tuple[Attempt, ...]: ...
+    def endpoint_health(self, owner: str, endpoint_id: str) -> EndpointHealth: ...
+    def note_endpoint_health(
+        self, owner: str, endpoint_id: str, seen: EndpointHealth, after: EndpointHealth, token: str
+    ) -> bool: ...
 
 
 class Poster(Protocol):
@@ -54,6 +76,25 @@ class SideBySide(Protocol):
     """Runs jobs at the same time and answers what each returned."""
 
     def __call__(self, jobs: Sequence[Callable[[], T]]) -> list[T]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What one attempt made of a delivery; `began` means that it is the one that found its endpoint failing."""
+
+    after: Delivery
+    answer: Answer
+    began: bool
+
+    @property
+    def stops(self) -> bool:
+        """Whether the endpoint's other deliveries have to wait: its receiver did not take this one."""
+        return self.answer.tells_of_receiver and not self.answer.delivered
+
+    @property
+    def waits(self) -> bool:
+        """Whether a near retry may be waited for; a failing endpoint's are the poller's, but for the first."""
+        return self.began or not self.answer.tells_of_receiver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,30 +117,53 @@ class Deliverer:
         records = _Records(self.store)
 
         def deliver(delivery: Delivery) -> None:
-            if self.store.failing_since(delivery.owner, delivery.endpoint_id) is not None:
+            health = self.store.endpoint_health(delivery.owner, delivery.endpoint_id)
+            if health.failing:
                 return
-            after = self._attempt(delivery, records, seconds_left, failing=False)
-            while after is not None and after.due_at is not None:
-                wait_s = (after.due_at - self.clock()).total_seconds()
+            tried = self._attempt(delivery, health, records, seconds_left)
+            while tried is not None and tried.after.due_at is not None and tried.waits:
+                wait_s = (tried.after.due_at - self.clock()).total_seconds()
                 if wait_s > WAITED_RETRY_S or seconds_left() < wait_s + ATTEMPT_NEEDS_S:
                     return
                 self.sleep(max(0.0, wait_s))
-                after = self._attempt(after, records, seconds_left, failing=True)
+                health = self.store.endpoint_health(delivery.owner, delivery.endpoint_id)
+                tried = self._attempt(tried.after, health, records, seconds_left)
 
         self._all([partial(deliver, one) for one in fresh])
 
     def deliver_due(self, keys: Sequence[tuple[str, str]], seconds_left: Callable[[], float]) -> None:
-        """Sends due deliveries of one endpoint, a few side by side, and stops at the first that fails."""
+        """Sends due deliveries of one endpoint, a few side by side, and stops at the first that fails.
+
+        One that may have ended the process that sent it last is sent alone, after those that were read with it.
+        """
         records = _Records(self.store)
+        ends_at = self.clock() + timedelta(seconds=SENDING_S)
         for start in range(0, len(keys), SIDE_BY_SIDE):
-            found = [self.store.delivery(pk, sk) for pk, sk in keys[start : start + SIDE_BY_SIDE]]
-            batch = [one for one in found if one is not None and one.due_at is not None]
-            if not batch:
-                continue
-            failing = self.store.failing_since(batch[0].owner, batch[0].endpoint_id) is not None
-            after = self._all([partial(self._attempt, one, records, seconds_left, failing=failing) for one in batch])
-            if any(one is not None and one.state is not DeliveryState.DELIVERED for one in after):
+            if self.clock() >= ends_at or seconds_left() < ATTEMPT_NEEDS_S:
                 return
+            batch = self._read(keys[start : start + SIDE_BY_SIDE])
+            together = [one for one in batch if not _is_suspect(one)]
+            for group in (together, *([one] for one in batch if _is_suspect(one))):
+                if not group:
+                    continue
+                health = self.store.endpoint_health(group[0].owner, group[0].endpoint_id)
+                tried = self._all([partial(self._attempt, one, health, records, seconds_left) for one in group])
+                if any(one is not None and one.stops for one in tried):
+                    return
+
+    def _read(self, keys: Sequence[tuple[str, str]]) -> list[Delivery]:
+        """Those of the named deliveries that are still to be made; one that cannot be read stops no other."""
+        found = []
+        for pk, sk in keys:
+            try:
+                one = self.store.delivery(pk, sk)
+            except UnreadableItemError:
+                logger.exception("delivery cannot be read", extra={"pk": pk, "sk": sk})
+                self.count("UnreadableDelivery", 1)
+                continue
+            if one is not None and one.due_at is not None:
+                found.append(one)
+        return found
 
     def _all(self, jobs: Sequence[Callable[[], T]]) -> list[T | None]:
         def guarded(job: Callable[[], T]) -> Callable[[], T | None]:
@@ -115,43 +179,46 @@ class Deliverer:
         return self.side_by_side([guarded(job) for job in jobs])
 
     def _attempt(
-        self, delivery: Delivery, records: _Records, seconds_left: Callable[[], float], *, failing: bool
-    ) -> Delivery | None:
-        """One attempt under a claim; the delivery after it, or None where none was made."""
+        self, delivery: Delivery, health: EndpointHealth, records: _Records, seconds_left: Callable[[], float]
+    ) -> _Tried | None:
+        """One attempt under a claim, and what came of it; None where none was made."""
         if seconds_left() < ATTEMPT_NEEDS_S:
             return None
         secrets = self.secrets(delivery.owner)  # before the claim, which counts a try
-        held = self._claimed_delivery(delivery)
+        held = self._claimed_delivery(delivery, health)
         if held is None:
             return None
-        task, request = records.of(held.task_id)
-        if task is None or request is None:
-            self.store.finish_delivery(held, replace(held, state=DeliveryState.EXHAUSTED, token=None, due_at=None))
-            return None
-        body = webhooks.event_body(task, request, held.event)
-        message_id = webhooks.message_id(held.task_id, held.event)
         at = self.clock()
-        headers = webhooks.signed_headers(secrets, message_id, at, body)
-        answer = self.poster.post(held.url, headers, body, DELIVERY_TIMEOUT_S)
-        after = judge(held, answer, self.clock(), self.random())
-        self.store.put_attempt(_record(held, answer, at, after), held.ttl)
-        self.store.finish_delivery(held, after)
-        self._note_health(after, answer, failing=failing)
-        if after.state is not DeliveryState.DELIVERED:
-            logger.warning(
-                "webhook not delivered",
-                extra={
-                    "task_id": held.task_id,
-                    "event": held.event,
-                    "endpoint_id": held.endpoint_id,
-                    "state": after.state.value,
-                    "status": answer.status,
-                    "error": answer.error,
-                },
-            )
-        return after
+        answer = self._post(held, records, secrets, at)
+        if answer is None:
+            gone = replace(held, state=DeliveryState.EXHAUSTED, token=None, due_at=None, last_error=TASK_GONE)
+            self.store.finish_delivery(held, gone)
+            return None
+        now = self.clock()
+        disabled = after_answer(health, answer, now).disabled
+        after = judge(held, answer, now, self.random(), disabled=disabled)
+        self._keep(_record(held, answer, at, after), held.ttl)
+        if not answer.delivered:
+            _tell(after, answer)
+        self._finish(held, after)
+        return _Tried(after, answer, self._note_health(after, answer, health, now))
 
-    def _claimed_delivery(self, delivery: Delivery) -> Delivery | None:
+    def _post(self, held: Delivery, records: _Records, secrets: Sequence[str], at: datetime) -> Answer | None:
+        """The receiver's answer, fit to be kept; an error of ours is an answer too. None: the task is gone."""
+        try:
+            task, request = records.of(held.task_id)
+            if task is None or request is None:
+                return None
+            body = webhooks.event_body(task, request, held.event)
+            headers = webhooks.signed_headers(secrets, webhooks.message_id(held.task_id, held.event), at, body)
+            answer = self.poster.post(held.url, headers, body, DELIVERY_TIMEOUT_S)
+        except Exception as error:  # a delivery that breaks us goes by its schedule like any other, and shows why
+            logger.exception("attempt broke", extra={"task_id": held.task_id, "endpoint_id": held.endpoint_id})
+            return Answer(None, INTERNAL, f"internal error: {type(error).__name__}")
+        detail = None if answer.detail is None else _kept(answer.detail, secrets)
+        return replace(answer, detail=detail, body=_kept(answer.body, secrets))
+
+    def _claimed_delivery(self, delivery: Delivery, health: EndpointHealth) -> Delivery | None:
         if delivery.due_at is None:
             return None
         now, factor = self.clock(), self.random()
@@ -167,28 +234,63 @@ class Deliverer:
             return None
         after = delivery
         if delivery.token is not None:
-            # Its holder died: nobody knows what the receiver saw. It counts as a failed try.
-            after = replace(retry(delivery, delivery.due_at, factor), last_error=INTERRUPTED)
-            answer = Answer(status=None, error=INTERRUPTED)
-            self.store.put_attempt(_record(delivery, answer, delivery.due_at, after), delivery.ttl)
+            recorded = self._recorded(delivery)
+            if recorded is not None:
+                after = as_recorded(delivery, recorded)
+                if not self._finish(delivery, after):
+                    return None
+                self._note_health(after, answer_of(recorded), health, now)
+                return self._claimed_delivery(after, health)
+            after = interrupted(delivery, delivery.due_at, factor)
+            self._keep(_record(delivery, Answer(None, INTERRUPTED), delivery.due_at, after), delivery.ttl)
         if isinstance(verdict, Take):
             until = None if verdict.keeps_due else now + timedelta(seconds=CLAIM_S)
             return self.store.claim_delivery(delivery, self.new_token(), until)
-        self.store.finish_delivery(delivery, after)
-        if after.state is DeliveryState.EXHAUSTED:
-            self.count("DeliveryExhausted", 1)
+        self._finish(delivery, after)
         return None
 
-    def _note_health(self, after: Delivery, answer: Answer, *, failing: bool) -> None:
+    def _recorded(self, delivery: Delivery) -> Attempt | None:
+        """The attempt of a claim that ran out, if its process died only after it had recorded it."""
+        mine = (delivery.event, delivery.endpoint_id, delivery.tries)
+        found = self.store.attempts(delivery.task_id)
+        return next((one for one in found if (one.event, one.endpoint_id, one.number) == mine), None)
+
+    def _keep(self, attempt: Attempt, ttl: int | None) -> None:
+        """Records an attempt; where that cannot be done, what became of the delivery is still worth writing."""
+        try:
+            self.store.put_attempt(attempt, ttl)
+        except Exception:
+            logger.exception("attempt not recorded", extra={"task_id": attempt.task_id, "event": attempt.event})
+
+    def _finish(self, held: Delivery, after: Delivery) -> bool:
+        """Ends a claim; whether it still was the one that stood there."""
+        if not self.store.finish_delivery(held, after):
+            return False
         if after.state is DeliveryState.EXHAUSTED:
+            logger.error(
+                "webhook given up",
+                extra={"task_id": after.task_id, "event": after.event, "endpoint_id": after.endpoint_id},
+            )
             self.count("DeliveryExhausted", 1)
-        if answer.refused:
-            return  # it says nothing about a receiver
-        if after.state is DeliveryState.DELIVERED:
-            if failing:
-                self.store.set_failing(after.owner, after.endpoint_id, None)
-        elif not failing:
-            self.store.set_failing(after.owner, after.endpoint_id, self.clock())
+        return True
+
+    def _note_health(self, after: Delivery, answer: Answer, seen: EndpointHealth, now: datetime) -> bool:
+        """Keeps what an answer makes of its endpoint's health; whether it began a row of failures.
+
+        Of several who note at once, one does: the others' words add nothing, or come a moment too late.
+        """
+        health = after_answer(seen, answer, now)
+        endpoint = after.owner, after.endpoint_id
+        try:
+            if health == seen or not self.store.note_endpoint_health(*endpoint, seen, health, self.new_token()):
+                return False
+        except Exception:  # the next attempt notes it; that this one failed still stops those after it
+            logger.exception("endpoint's health not kept", extra={"endpoint_id": after.endpoint_id})
+            return False
+        if health.disabled:
+            logger.error("endpoint disabled", extra={"owner": after.owner, "endpoint_id": after.endpoint_id})
+            self.count("EndpointDisabled", 1)
+        return not seen.failing
 
 
 class _Records:
@@ -203,6 +305,37 @@ class _Records:
         if task_id not in self._found:
             self._found[task_id] = (self._store.task(task_id), self._store.request(task_id))
         return self._found[task_id]
+
+
+def _is_suspect(delivery: Delivery) -> bool:
+    """Whether the process that sent it last has died, perhaps of it."""
+    return delivery.token is not None or delivery.last_error == INTERRUPTED
+
+
+def _kept(text: str, secrets: Sequence[str]) -> str:
+    """The first 1 KiB of a receiver's words, without secrets that it may have repeated, nor the beginning of one."""
+    for secret in secrets:
+        cut = next((n for n in range(len(secret) - 1, _TELLING, -1) if text.endswith(secret[:n])), 0)
+        text = text[: len(text) - cut]
+    try:
+        return redacted(text, secrets).encode("utf-8", "replace")[:MAX_ANSWER_KEPT].decode("utf-8", "ignore")
+    except Exception:  # the answer counts, whatever can be made of its words
+        logger.exception("words not kept")
+        return ""
+
+
+def _tell(after: Delivery, answer: Answer) -> None:
+    logger.warning(
+        "webhook not delivered",
+        extra={
+            "task_id": after.task_id,
+            "event": after.event,
+            "endpoint_id": after.endpoint_id,
+            "state": after.state.value,
+            "status": answer.status,
+            "error": answer.error,
+        },
+    )
 
 
 def _record(delivery: Delivery, answer: Answer, at: datetime, after: Delivery) -> Attempt:

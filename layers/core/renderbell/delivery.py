@@ -23,7 +23,14 @@ EVENT_OF_STATUS = {
 TASK_EVENTS = tuple(EVENT_OF_STATUS.values())
 DEFAULT_EVENTS = TASK_EVENTS[1:]  # `task.processing` only on request
 MAX_ENDPOINTS = 20  # a task
-MAX_ANSWER_KEPT = 1024
+MAX_ANSWER_KEPT = 1024  # bytes
+
+INTERRUPTED = "interrupted"  # the error of an attempt whose process died
+INTERNAL = "internal"  # the error of an attempt that broke on our side
+REFUSED = "address_refused"  # the error of an attempt at a URL that may not be reached
+
+DISABLED_AFTER = timedelta(days=5)
+CONFIRMED_AFTER = timedelta(hours=12)
 
 
 class DeliveryState(StrEnum):
@@ -34,14 +41,15 @@ class DeliveryState(StrEnum):
     EXHAUSTED = "exhausted"  # every try failed
     REFUSED = "refused"  # the URL may not be reached
     GONE = "gone"  # the endpoint answered 410
+    DISABLED = "disabled"  # its try failed, and the endpoint has been failing for days
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What one attempt brought: a status, or the class of the error that prevented one.
 
-    `detail` says the error in a sentence; `body` is the first 1 KiB of the answer as text; `retry_after_s` is the
-    receiver's hint in seconds; `refused` means that the URL or its address may not be reached at all.
+    `detail` says the error in a sentence; `body` is the start of the answer as text; `retry_after_s` is the receiver's
+    hint in seconds; `refused` means that the URL or its address may not be reached at all.
     """
 
     status: int | None
@@ -52,10 +60,73 @@ class Answer:
     retry_after_s: float | None = None
     duration_ms: int = 0
 
+    @property
+    def delivered(self) -> bool:
+        """Whether the receiver has taken the message."""
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def tells_of_receiver(self) -> bool:
+        """Whether it says anything about the receiver: it was asked, and we know what came of it."""
+        return not self.refused and self.error not in {INTERRUPTED, INTERNAL}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointHealth:
+    """What an endpoint's attempts say of it since its last success; all None: the last one was good.
+
+    `failing_since` is its first failure, `confirmed_at` the next that came at least 12 hours later, and `disabled_at`
+    the one after that which came at least 5 days after the first. Failures between these change nothing, so that
+    nothing need be written for them.
+    """
+
+    failing_since: datetime | None = None
+    confirmed_at: datetime | None = None
+    disabled_at: datetime | None = None
+
+    @property
+    def failing(self) -> bool:
+        """Whether its last attempt failed."""
+        return self.failing_since is not None
+
+    @property
+    def disabled(self) -> bool:
+        """Whether it gets no retries any more."""
+        return self.disabled_at is not None
+
+
+HEALTHY = EndpointHealth()
+
+
+def after_failure(health: EndpointHealth, now: datetime) -> EndpointHealth:
+    """An endpoint's health after an attempt that failed; the same value where that changes nothing.
+
+    A few failures that are far apart say little, so the one that disables is at least the third.
+    """
+    since = health.failing_since
+    if since is None:
+        return EndpointHealth(failing_since=now)
+    if health.disabled:
+        return health
+    if health.confirmed_at is None:
+        return replace(health, confirmed_at=now) if now - since >= CONFIRMED_AFTER else health
+    return replace(health, disabled_at=now) if now - since >= DISABLED_AFTER else health
+
+
+def after_answer(health: EndpointHealth, answer: Answer, now: datetime) -> EndpointHealth:
+    """An endpoint's health after an answer: one success clears everything, and what is not its own doing counts for
+    nothing."""
+    if not answer.tells_of_receiver:
+        return health
+    return HEALTHY if answer.delivered else after_failure(health, now)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """The record of one attempt; `number` counts from 1, `next_at` is when the next one is due."""
+    """The record of one attempt; `number` counts from 1, `next_at` is when the next one is due.
+
+    `body` is the first 1 KiB of the answer.
+    """
 
     task_id: str
     event: str
@@ -112,21 +183,59 @@ def new_delivery(
     )
 
 
-def judge(delivery: Delivery, answer: Answer, now: datetime, random_factor: float) -> Delivery:
+def judge(
+    delivery: Delivery, answer: Answer, now: datetime, random_factor: float, *, disabled: bool = False
+) -> Delivery:
     """What an answer makes of a delivery: the one place that decides what happens next.
 
     2xx is delivered; 410 ends it; a refused address ends it; everything else is tried again on the schedule, which a
-    `Retry-After` of a 429 or 503 can only stretch, until the tries are used up.
+    `Retry-After` of a 429 or 503 can only stretch, until the tries are used up. To an endpoint that is `disabled` there
+    are no retries, unless the failure was ours.
     """
     seen = replace(delivery, token=None, last_status=answer.status, last_error=answer.error, last_attempt_at=now)
     if answer.refused:
         return _ended(seen, DeliveryState.REFUSED)
-    if answer.status is not None and 200 <= answer.status < 300:
+    if answer.delivered:
         return _ended(seen, DeliveryState.DELIVERED)
     if answer.status == 410:
         return _ended(seen, DeliveryState.GONE)
     hint = answer.retry_after_s if answer.status in {429, 503} else None
-    return retry(seen, now, random_factor, hint)
+    again = retry(seen, now, random_factor, hint)
+    if disabled and answer.tells_of_receiver and again.state is DeliveryState.PENDING:
+        return _ended(seen, DeliveryState.DISABLED)
+    return again
+
+
+def interrupted(delivery: Delivery, ended_at: datetime, random_factor: float) -> Delivery:
+    """The delivery after a claim that ran out at `ended_at`: nobody knows what the receiver saw, so the try failed."""
+    seen = replace(delivery, last_status=None, last_error=INTERRUPTED, last_attempt_at=ended_at)
+    return retry(seen, ended_at, random_factor)
+
+
+def as_recorded(delivery: Delivery, attempt: Attempt) -> Delivery:
+    """The delivery after a try whose process died when it had recorded its attempt and not yet ended the claim."""
+    seen = replace(
+        delivery,
+        token=None,
+        last_status=attempt.status,
+        last_error=attempt.error,
+        last_attempt_at=attempt.at + timedelta(milliseconds=attempt.duration_ms),
+    )
+    if attempt.next_at is not None:
+        return replace(seen, due_at=attempt.next_at)
+    if answer_of(attempt).delivered:
+        return _ended(seen, DeliveryState.DELIVERED)
+    if attempt.error == REFUSED:
+        return _ended(seen, DeliveryState.REFUSED)
+    if attempt.status == 410:
+        return _ended(seen, DeliveryState.GONE)
+    exhausted = WEBHOOK_RETRIES.next_delay(max(1, delivery.tries)) is None
+    return _ended(seen, DeliveryState.EXHAUSTED if exhausted else DeliveryState.DISABLED)
+
+
+def answer_of(attempt: Attempt) -> Answer:
+    """The answer that an attempt was recorded with, as far as it decides anything."""
+    return Answer(attempt.status, attempt.error, refused=attempt.error == REFUSED)
 
 
 def retry(delivery: Delivery, now: datetime, random_factor: float, retry_after_s: float | None = None) -> Delivery:

@@ -43,7 +43,7 @@ from renderbell.addresses import (
     permits_own,
     permits_public,
 )
-from renderbell.delivery import MAX_ANSWER_KEPT, Answer
+from renderbell.delivery import REFUSED, Answer
 from renderbell.dial import Exchange, Guard, Lookup, Resolver, exchanging, resolve, vetted
 from renderbell.errors import (
     AddressRefusedError,
@@ -170,16 +170,21 @@ def _ask(
         preload_content=False,
     )
     try:
-        encoding = response.headers.get("Content-Encoding")
-        if encoding is not None and not {word.strip().lower() for word in encoding.split(",")} <= _ENCODINGS:
-            raise ProviderProtocolError("the answer has an encoding that was not asked for")
         return HttpResponse(response.status, response.headers, _read_all(response, MAX_POLL_BODY))
-    except BaseException:
+    except (DecodeError, ProviderProtocolError):
         response.close()  # what is not read to its end cannot be used again
+        if response.status < 400:
+            raise
+        return HttpResponse(response.status, response.headers, b"")  # it says enough: a 503 is one, whatever its page
+    except BaseException:
+        response.close()
         raise
 
 
 def _read_all(response: BaseHTTPResponse, limit: int) -> bytes:
+    encoding = response.headers.get("Content-Encoding")
+    if encoding is not None and not {word.strip().lower() for word in encoding.split(",")} <= _ENCODINGS:
+        raise ProviderProtocolError("the answer has an encoding that was not asked for")
     first = response.read(_CHUNK)
     if len(first) < _CHUNK:
         return first
@@ -336,7 +341,7 @@ class WebhookClient:
             finally:
                 response.close()
         except AddressRefusedError as error:
-            answer = partial(Answer, None, "address_refused", str(error), refused=True)
+            answer = partial(Answer, None, REFUSED, str(error), refused=True)
         except (*FAILURES, *STRAY) as error:
             answer = partial(Answer, None, word_of(error), sentence_of(error, host, timeout_s))
         return answer(duration_ms=round((monotonic() - started) * 1000))
@@ -348,7 +353,7 @@ class WebhookClient:
 
 
 def _read_start(raw: BaseHTTPResponse) -> str:
-    """The first 1 KiB of the answer as text, of at most 4 KiB that are read and never decompressed."""
+    """The first 4 KiB of the answer as text, never decompressed; nothing more is read."""
     start = bytearray()
     try:
         while len(start) < MAX_WEBHOOK_ANSWER and (
@@ -359,7 +364,7 @@ def _read_start(raw: BaseHTTPResponse) -> str:
         if word_of(error) == "timeout":
             raise
         # The receiver has given its answer; that its text broke off changes nothing.
-    return start[:MAX_ANSWER_KEPT].decode("utf-8", "replace")
+    return start.decode("utf-8", "replace")
 
 
 class _VettingAdapter(HTTPAdapter):

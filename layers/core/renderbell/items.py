@@ -40,12 +40,15 @@ _PLAIN = ("owner", "connection", "provider", "provider_task_id", "version", "slo
 
 def time_text(at: datetime) -> str:
     """A time as text that sorts: `2026-11-22T07:49:00.123456Z`."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
-    """The time that `time_text` wrote."""
-    return datetime.fromisoformat(text)
+    """The time that `time_text` wrote; raises `ValueError` for any other text that says less."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"a time without a zone: {text}")
+    return at
 
 
 def task_attributes(task: Task) -> Attributes:
@@ -76,6 +79,7 @@ def task_attributes(task: Task) -> Attributes:
         "sources": [{"kind": source.kind.value, "url": source.url} for source in task.sources],
         "files": [file_attributes(file) for file in task.files],
         "error": task.error and {"code": task.error.code.value, "message": task.error.message},
+        "deleted": task.deleted or None,
     }
     return present(attributes)
 
@@ -101,10 +105,10 @@ def task_from(task_id: str, item: Mapping[str, Any]) -> Task:
     streak, poll_error, frames, error = (item.get(name) for name in ("streak", "last_poll_error", "frames", "error"))
     return Task(
         task_id=task_id,
-        owner=item["owner"],
-        connection=item["connection"],
-        provider=item["provider"],
-        provider_task_id=item["provider_task_id"],
+        owner=_text(item, "owner"),
+        connection=_text(item, "connection"),
+        provider=_text(item, "provider"),
+        provider_task_id=_text(item, "provider_task_id"),
         created_at=parse_time(item["created_at"]),
         expires_at=parse_time(item["expires_at"]),
         status=Status(item["status"]),
@@ -128,6 +132,7 @@ def task_from(task_id: str, item: Mapping[str, Any]) -> Task:
         sources=tuple(Source(FileKind(source["kind"]), source["url"]) for source in item.get("sources", ())),
         files=tuple(file_from(file) for file in item.get("files", ())),
         error=error and TaskError(ErrorCode(error["code"]), error["message"]),
+        deleted=bool(item.get("deleted")),
         history=tuple(
             Transition(
                 parse_time(line["at"]),
@@ -209,10 +214,10 @@ def delivery_from(task_id: str, item: Mapping[str, Any]) -> Delivery:
     due_at, at = item.get("due_at"), item.get("last_attempt_at")
     return Delivery(
         task_id=task_id,
-        owner=item["owner"],
-        event=item["event"],
-        endpoint_id=item["endpoint_id"],
-        url=item["url"],
+        owner=_text(item, "owner"),
+        event=_text(item, "event"),
+        endpoint_id=_text(item, "endpoint_id"),
+        url=_text(item, "url"),
         created_at=parse_time(item["created_at"]),
         state=DeliveryState(item["state"]),
         due_at=parse_time(due_at) if due_at else None,
@@ -264,9 +269,22 @@ def attempt_from(task_id: str, item: Mapping[str, Any]) -> Attempt:
     )
 
 
+def due_endpoint_from(item: Mapping[str, Any]) -> tuple[str, str, datetime]:
+    """The owner, the endpoint and the due time that the index shows of a delivery."""
+    return _text(item, "owner"), _text(item, "endpoint_id"), parse_time(item["due_at"])
+
+
 def present(attributes: Attributes) -> Attributes:
     """The attributes that say something: None and what is empty is left out."""
     return {name: value for name, value in attributes.items() if value is not None and value not in ("", [], {})}
+
+
+def _text(item: Mapping[str, Any], name: str) -> str:
+    """A text that others rely on; raises `TypeError` for what is none."""
+    value = item[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+    return value
 
 
 def _int(value: Decimal | int | None) -> int | None:

@@ -7,6 +7,7 @@ item due, and the poller brings it back.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -22,6 +23,7 @@ from renderbell.errors import (
     OutOfTimeError,
     ProviderError,
     SourceRefusedError,
+    StorageError,
     VersionConflictError,
 )
 from renderbell.providers.base import Connection
@@ -40,6 +42,7 @@ from renderbell.task import (
     FileKind,
     PollError,
     Source,
+    Status,
     Step,
     StoredFile,
     Task,
@@ -52,6 +55,9 @@ from renderbell.task import (
 from renderbell.transition import TransitionStore, owed
 
 logger = Logger()
+
+# A copy that goes on and on ends here: 5 GiB at 17 kB/s take as long. S3 keeps an upload's parts for longer.
+COPY_LIMIT = timedelta(days=5)
 
 
 class NotifyStore(TransitionStore, Protocol):
@@ -67,6 +73,7 @@ class NotifyStore(TransitionStore, Protocol):
     def note_upload(
         self, held: Work, upload: Upload | None, *, stored: StoredFile | None = None, progressed: bool = False
     ) -> Work: ...
+    def forget(self, held: Work) -> None: ...
 
 
 class Copier(Protocol):
@@ -159,13 +166,17 @@ class Notifier:
             self._fail(held.work, str(error))
             return False
         except OutOfTimeError as error:
-            self._put_off(held.work, error)
+            if held.goes_on:
+                self._go_on(held.work, error)
+            else:
+                self._put_off(held.work, error)
             return False
         except CopyError as error:
-            return self._put_off(held.work, error)
+            return self._put_off(held.work, error, doubtful=isinstance(error, StorageError))
         except Exception as error:  # a task that breaks us backs off like any other, and shows why
             logger.exception("copy broke", extra={"task_id": work.task.task_id})
-            return self._put_off(held.work, CopyError(f"internal error: {type(error).__name__}"))
+            broke = CopyError(f"internal error: {type(error).__name__}")
+            return self._put_off(held.work, broke, doubtful=True)
         now = self.clock()
         done = copied(held.work.task, files, now, clean=held.work.interrupted)
         self._finish(held.work, replace(done, last_poll_error=None), now)
@@ -210,7 +221,9 @@ class Notifier:
         """Asks the provider once for fresh links; whether there are any."""
         task = held.work.task
         outcome = ask_provider(self.connections, self.fetch, task).outcome
+        self.count("Polls", 1)
         if isinstance(outcome, ProviderError):
+            self.count(type(outcome).__name__, 1)
             return False
         fresh = relinked(task, outcome)
         if fresh.sources == task.sources:
@@ -221,17 +234,32 @@ class Notifier:
             raise ClaimLostError(f"task {task.task_id} was changed by another") from None
         return True
 
-    def _put_off(self, work: Work, error: CopyError) -> bool:
-        """Ends a try that failed: the next one on the schedule, or the end of the task. Whether it is due at once."""
+    def _go_on(self, work: Work, error: OutOfTimeError) -> None:
+        """Leaves the rest of a copy to a fresh invocation, which is due at once."""
         now = self.clock()
-        delay_s = COPY_RETRIES.next_delay(max(1, work.tries))
+        logger.info("copy goes on later", extra={"task_id": work.task.task_id, "tries": work.tries})
+        if _copying_since(work.task) <= now - COPY_LIMIT:
+            self._fail(work, f"{error}; given up after {COPY_LIMIT.days} days")
+            return
+        with suppress(ClaimLostError):
+            self.store.postpone_work(work, now)
+
+    def _put_off(self, work: Work, error: CopyError, *, doubtful: bool = False) -> bool:
+        """Ends a try that failed: the next one on the schedule, or the end of the task. Whether it is due at once.
+
+        `doubtful` means that a call to S3 may have had an effect that nobody noted.
+        """
+        now = self.clock()
+        too_long = _copying_since(work.task) <= now - COPY_LIMIT
+        delay_s = None if too_long else COPY_RETRIES.next_delay(max(1, work.tries))
         logger.warning("copy failed", extra={"task_id": work.task.task_id, "tries": work.tries, "error": str(error)})
         if delay_s is None:
             self._fail(work, str(error))
             return False
         problem = PollError("copy", str(error), now)
         try:
-            self.store.postpone_work(work, now + timedelta(seconds=delay_s), problem=problem)
+            due_at = now + timedelta(seconds=delay_s)
+            self.store.postpone_work(work, due_at, interrupted=doubtful, problem=problem)
         except ClaimLostError:
             return False
         return delay_s == 0
@@ -256,18 +284,26 @@ class Notifier:
         """Removes what was written to S3 after the task had ended without it: its clean-up may have come before."""
         current = self.store.task(task.task_id)
         if current is None or current.status.terminal:
-            kept = [file.key for file in current.files] if current is not None else []
+            kept = _kept(current) if current is not None else []
             try:
                 self.archive.clean(f"{task.owner}/{task.task_id}", kept)
             except CopyError as error:
                 logger.warning("not withdrawn", extra={"task_id": task.task_id, "error": str(error)})
 
     def _clean(self, work: Work) -> bool:
-        """Removes what a copy has left; a clean-up that fails is tried again on the copy's schedule, without an end."""
+        """Removes what a copy has left, or all that there is of a deleted task.
+
+        A clean-up that fails is tried again on the copy's schedule, without an end.
+        """
         task = work.task
         try:
-            self.archive.clean(f"{task.owner}/{task.task_id}", [file.key for file in task.files])
-            self.store.save(task, cleaned(task), token=work.token)
+            self.archive.clean(f"{task.owner}/{task.task_id}", _kept(task))
+            if task.deleted:
+                self.store.forget(work)  # after the files, which nobody could find without the task
+            else:
+                self.store.save(task, cleaned(task), token=work.token)
+        except ClaimLostError:
+            logger.info("claimed by another", extra={"task_id": task.task_id})
         except (CopyError, VersionConflictError) as error:
             delays = COPY_RETRIES.delays_s
             delay_s = max(delays[1], delays[min(work.tries, len(delays)) - 1])
@@ -279,6 +315,16 @@ class Notifier:
         return False
 
 
+def _copying_since(task: Task) -> datetime:
+    """When the copy of a task began."""
+    return max((line.at for line in task.history if line.target is Status.COPYING), default=task.created_at)
+
+
+def _kept(task: Task) -> list[str]:
+    """The keys of the files that stay when a task is cleaned up."""
+    return [] if task.deleted else [file.key for file in task.files]
+
+
 class _Held:
     """A claim while its work goes on: it is renewed where the work looks at the time."""
 
@@ -286,7 +332,8 @@ class _Held:
         self, store: NotifyStore, work: Work, clock: Callable[[], datetime], seconds_left: Callable[[], float]
     ) -> None:
         self.work = work
-        self.resumed: str | None = None
+        self.resumed: str | None = None  # the upload that this try found
+        self.goes_on = False  # whether parts were added that the next try can go on after, as far as is known
         self._store = store
         self._clock = clock
         self._seconds_left = seconds_left
@@ -306,9 +353,12 @@ class _Held:
 
         A new upload's parts are not: a source that breaks off each time and cannot be continued must come to an end.
         """
-        continues = upload is not None and upload.upload_id == self.resumed
-        progressed = continues and upload == self.work.upload and self.work.tries > 0
-        if upload != self.work.upload or progressed:
+        kept = self.work.upload
+        added = upload is not None and kept is not None and upload.upload_id == kept.upload_id
+        continues = added and kept is not None and kept.upload_id == self.resumed
+        self.goes_on = continues or (added and self.resumed is None)
+        progressed = continues and self.work.tries > 0
+        if upload != kept or progressed:
             self.work = self._store.note_upload(self.work, upload, progressed=progressed)
 
     def keep(self, file: StoredFile) -> None:

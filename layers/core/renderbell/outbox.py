@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,8 +10,9 @@ from renderbell.store import DueDelivery, task_key
 from renderbell.task import Task
 
 ENDPOINT_EVERY_S = 20.0
-MAX_DELIVERIES = 100
+MAX_DELIVERIES = 500  # what an endpoint that answers takes in 20 s, five side by side; some 50 kB of an event's 256
 MAX_TOLD = 3  # times in one tick: as often as the minute allows
+MAX_HANDED_OVER = 100  # endpoints
 
 Payload = dict[str, object]
 Endpoint = tuple[str, str]  # owner, endpoint id
@@ -27,9 +28,9 @@ class _Waiting:
 class Outbox:
     """The due copy and clean items, each told once a version, and the due deliveries, told by endpoint.
 
-    A dead endpoint gets one invocation every 20 seconds with its oldest due deliveries, so that its time-outs never
-    fill the notifier. It stops at the first failure, so the rest is told again; what has been done meanwhile is skipped
-    there.
+    An endpoint gets one invocation every 20 seconds with its oldest due deliveries, so that a dead one's time-outs
+    never fill the notifier. It stops at the first failure, so the rest is told again; what has been done meanwhile is
+    skipped there.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,18 @@ class Outbox:
         self._told: dict[str, int] = {}
         self._deliveries: dict[Endpoint, dict[Key, _Waiting]] = {}
         self._next: dict[Endpoint, datetime] = {}
+
+    def adopt(self, told: Mapping[str, datetime]) -> None:
+        """Takes over from an earlier holder when each endpoint may be told of again."""
+        for name, at in told.items():
+            owner, _, endpoint_id = name.partition(" ")
+            endpoint = owner, endpoint_id
+            self._next[endpoint] = max(at, self._next.get(endpoint, at))
+
+    def told(self, now: datetime) -> dict[str, datetime]:
+        """When the endpoints that were told of just now may be again, for the next holder; the latest of very many."""
+        waiting = sorted(((at, endpoint) for endpoint, at in self._next.items() if at > now), reverse=True)
+        return {f"{owner} {endpoint_id}": at for at, (owner, endpoint_id) in waiting[:MAX_HANDED_OVER]}
 
     def merge(self, tasks: Iterable[Task], deliveries: Iterable[DueDelivery], since: datetime | None) -> None:
         """Takes what a look has found; `since` is the earliest due time it covered (None: all).
@@ -72,14 +85,18 @@ class Outbox:
         for endpoint, waiting in self._deliveries.items():
             if self._next.get(endpoint, now) > now:
                 continue
-            open_ones = [(one.due_at, key) for key, one in waiting.items() if one.due_at <= now and one.told < MAX_TOLD]
-            due = sorted(open_ones)[:MAX_DELIVERIES]
+            # A look does not cover again what was due long before it, so most of those told of have been done: the
+            # others come first.
+            open_ones = [
+                (one.told, one.due_at, key) for key, one in waiting.items() if one.due_at <= now and one.told < MAX_TOLD
+            ]
+            due = [key for _, _, key in sorted(open_ones)[:MAX_DELIVERIES]]
             if not due:
                 continue
             self._next[endpoint] = now + timedelta(seconds=ENDPOINT_EVERY_S)
-            for _, key in due:
+            for key in due:
                 waiting[key].told += 1
-            payloads.append({"items": [{"pk": pk, "sk": sk} for _, (pk, sk) in due]})
+            payloads.append({"items": [{"pk": pk, "sk": sk} for pk, sk in due]})
         return payloads
 
     def next_due(self) -> datetime | None:

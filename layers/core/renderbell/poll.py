@@ -11,7 +11,7 @@ the pool's threads do the blocking work and hand back what they found.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Protocol
@@ -25,7 +25,7 @@ from renderbell.errors import ConfigurationError, ProviderError
 from renderbell.outbox import Outbox
 from renderbell.providers import poll_schedule_for
 from renderbell.schedule import PollSchedule
-from renderbell.store import ConnectionHealth, DueDelivery, Lease, Served, task_key
+from renderbell.store import ConnectionHealth, DueDelivery, Lease, Served, UnreadableItem, task_key
 from renderbell.task import Request, Step, Task, advance, expire
 from renderbell.transition import Changed, change_task
 
@@ -39,6 +39,8 @@ SETTLING_S = 10.0  # what the function's time limit leaves after the tick's end
 SAVING_S = 3.0  # of it, for what follows a poll
 UNKNOWN_SCHEDULE = PollSchedule(30.0)  # for tasks of a connection that is not configured
 
+Found = Task | DueDelivery | UnreadableItem  # by a look
+
 logger = Logger()
 
 
@@ -50,7 +52,7 @@ class PollStore(Protocol):
     def save(
         self, before: Task, after: Task, deliveries: Sequence[Delivery] = (), *, token: str | None = None
     ) -> Task: ...
-    def due(self, slot: int, until: datetime, after: datetime | None = None) -> Iterable[Task | DueDelivery]: ...
+    def due(self, slot: int, until: datetime, after: datetime | None = None) -> Iterable[Found]: ...
     def lease(self, worker: int) -> Lease | None: ...
     def take_lease(self, lease: Lease, *, seen: Lease | None) -> bool: ...
     def keep_lease(self, lease: Lease) -> bool: ...
@@ -97,7 +99,7 @@ class _Looked:
     at: datetime
     since: datetime | None
     lease: Lease | None
-    found: Sequence[Task | DueDelivery]
+    found: Sequence[Found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ class _Tick:
         self._looking = False
         self._renewing = False
         self._health_asked: set[str] = set()
+        self._unreadable: set[tuple[str, str]] = set()
         self._polls = 0
         self._jobs = 0
 
@@ -199,7 +202,7 @@ class _Tick:
     def _look_now(self, since: datetime | None) -> _Looked:
         """A look in the tick's own thread, with the task that the tick was woken for."""
         at = self._p.clock()
-        found = list(self._read_due(since))
+        found = self._readable(list(self._read_due(since)))
         if self._woken_for is not None and since is None:
             task = self._p.store.task(self._woken_for)  # an index may lag behind
             if task is not None and task.step is not None:
@@ -208,9 +211,18 @@ class _Tick:
         self._next_look = at + timedelta(seconds=LOOK_S)
         return _Looked(at, since, None, found)
 
-    def _read_due(self, since: datetime | None) -> chain[Task | DueDelivery]:
+    def _read_due(self, since: datetime | None) -> chain[Found]:
         store, slots = self._p.store, self._p.settings.slots_of(self._worker)
         return chain.from_iterable(store.due(slot, self._end, since) for slot in slots)
+
+    def _readable(self, found: Sequence[Found]) -> list[Found]:
+        """What can be read of what a look has found; of the rest is told once a tick."""
+        for item in found:
+            if isinstance(item, UnreadableItem) and item.key not in self._unreadable:
+                self._unreadable.add(item.key)
+                logger.error("item cannot be read", extra={"pk": item.key[0], "sk": item.key[1]})
+                self._p.count("UnreadableItem", 1)
+        return [item for item in found if not isinstance(item, UnreadableItem)]
 
     def _take(self) -> bool:
         """Takes the lease; a scheduled tick asks its holder for relief and waits. Whether it is ours."""
@@ -246,6 +258,7 @@ class _Tick:
         if not self._p.store.take_lease(lease, seen=seen):
             return False
         self._lease, self._lost, self._relieved = lease, False, False
+        self._outbox.adopt(seen.served.told if seen is not None else {})
         self._next_renewal = now + timedelta(seconds=RENEW_S)
         return True
 
@@ -383,7 +396,7 @@ class _Tick:
             self._relieved = self._relieved or lease.relief
         self._looked_at = max(self._looked_at, looked.at)
         self._agenda.renew_terms()
-        polls, others, deliveries = _sorted(looked.found)
+        polls, others, deliveries = _sorted(self._readable(looked.found))
         self._agenda.notice([*polls, *others], self._p.clock())
         self._outbox.merge(others, deliveries, looked.since)
 
@@ -403,10 +416,15 @@ class _Tick:
             holder=self._lease.holder,
             until=now + timedelta(seconds=length_s),
             relief=False,
-            served=self._agenda.served(now, self._looked_at, leaving=leaving),
+            served=self._served(now, leaving=leaving),
             workers=self._lease.workers,
             slots=self._lease.slots,
         )
+
+    def _served(self, now: datetime, *, leaving: bool) -> Served:
+        served = self._agenda.served(now, self._looked_at, leaving=leaving)
+        # A lease that runs out does so when all that was told of is long past, so it need not be kept on the way.
+        return replace(served, told=self._outbox.told(now)) if leaving else served
 
     def _release(self) -> None:
         """Writes what has been served and lets the next one in; polls in flight still save."""
@@ -525,7 +543,7 @@ class _Tick:
         return write
 
 
-def _sorted(found: Sequence[Task | DueDelivery]) -> tuple[list[Task], list[Task], list[DueDelivery]]:
+def _sorted(found: Sequence[Found]) -> tuple[list[Task], list[Task], list[DueDelivery]]:
     """What is found, as tasks to poll, tasks for the notifier, and deliveries."""
     tasks = [item for item in found if isinstance(item, Task)]
     polls = [task for task in tasks if task.step is Step.POLL]

@@ -1,4 +1,4 @@
-"""What an owner does with tasks: register, read, cancel."""
+"""What an owner does with tasks: register, read, cancel, delete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from pydantic_core import PydanticCustomError
 
 from renderbell.connections import usable_by
-from renderbell.delivery import DEFAULT_EVENTS, MAX_ENDPOINTS, TASK_EVENTS, Delivery
+from renderbell.delivery import DEFAULT_EVENTS, MAX_ENDPOINTS, TASK_EVENTS, Delivery, DeliveryState
 from renderbell.egress import EgressPolicy, check_webhook_url
 from renderbell.errors import (
     AddressRefusedError,
@@ -21,6 +21,7 @@ from renderbell.errors import (
     ConflictError,
     InvalidInputError,
     NotFoundError,
+    VersionConflictError,
 )
 from renderbell.invoke import Invoker
 from renderbell.providers.base import MAX_TASK_ID_BYTES, Connection, check_provider_task_id
@@ -35,9 +36,10 @@ from renderbell.task import (
     Task,
     Webhook,
     cancel,
+    delete,
     new_task,
 )
-from renderbell.transition import TransitionStore, change_task
+from renderbell.transition import TRIES, TransitionStore, change_task
 
 __all__ = [
     "Connections",
@@ -121,7 +123,7 @@ Event = Literal["task.processing", "task.completed", "task.failed", "task.expire
 class WebhookRequest(BaseModel):
     """Where to send which events."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     url: Url
     events: (
@@ -139,6 +141,7 @@ class TaskRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        hide_input_in_errors=True,
         json_schema_extra={
             "examples": [
                 {
@@ -217,6 +220,7 @@ class TaskStore(TransitionStore, Protocol):
     def register(self, task: Task, request: Request) -> None: ...
     def task(self, task_id: str) -> Task | None: ...
     def deliveries(self, task_id: str) -> tuple[Delivery, ...]: ...
+    def delete(self, before: Task, after: Task) -> Task: ...
     def lease(self, worker: int) -> Lease | None: ...
 
 
@@ -302,7 +306,7 @@ class Tasks:
         if found is None:
             raise NotFoundError("there is no such task")
         changed = change_task(self.store, found.task, cancel, self.clock)
-        if changed is None:
+        if changed is None or changed.after.deleted:
             raise NotFoundError("there is no such task")
         task = changed.after
         if not task.status.terminal:  # lost every race: the task moves faster than we write
@@ -312,6 +316,35 @@ class Tasks:
         if changed.for_notifier:
             self._wake_notifier(task)
         return TaskRecord(task, found.request, self.store.deliveries(task_id))
+
+    def delete_task(self, task_id: str, *, owner: str, force: bool) -> None:
+        """Removes a task: at once for its owner, and a minute later its files, deliveries and attempts too.
+
+        With `force` a running task is cancelled, and pending deliveries are dropped; nothing is sent for it any more.
+        Raises `NotFoundError`, and `ConflictError` if the task runs or a delivery is pending and `force` is not given.
+        """
+        found = self._find(task_id, owner)
+        if found is None:
+            raise NotFoundError("there is no such task")
+        task = found.task
+        for _ in range(TRIES):
+            if not force:
+                self._check_at_rest(task)
+            try:
+                self.store.delete(task, delete(task, self.clock()))
+            except VersionConflictError as lost:
+                if lost.current is None or lost.current.deleted:
+                    raise NotFoundError("there is no such task") from None
+                task = lost.current
+            else:
+                return
+        raise ConflictError("the task is changing; try again", code="try_again")
+
+    def _check_at_rest(self, task: Task) -> None:
+        if not task.status.terminal:
+            raise ConflictError(f"the task is {task.status}; force=true cancels and deletes it", code="task_running")
+        if any(one.state is DeliveryState.PENDING for one in self.store.deliveries(task.task_id)):
+            raise ConflictError("a webhook is yet to be delivered; force=true drops it", code="delivery_pending")
 
     def _connection(self, name: str, owner: str) -> Connection:
         connection = self.connections.get(name) if CONNECTION_NAME.fullmatch(name) else None
@@ -365,7 +398,7 @@ class Tasks:
         task = self.store.task(task_id)
         if task is None or task.owner != owner:
             return None
-        request = self.store.request(task_id)
+        request = self.store.request(task_id)  # which goes when a task is deleted
         if request is None or request.ttl <= self.clock().timestamp():  # DynamoDB forgets late
             return None
         return TaskRecord(task, request)

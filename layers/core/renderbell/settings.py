@@ -22,7 +22,12 @@ CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_parts)]
 class Settings(BaseModel):
     """The common base: a field `table_name` is read from `TABLE_NAME`."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=AliasGenerator(validation_alias=str.upper))
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        alias_generator=AliasGenerator(validation_alias=str.upper),
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

@@ -4,7 +4,7 @@
     task                TASK#<id>                           TASK                            until terminal and clean
     request             TASK#<id>                           REQUEST                         no
     delivery            TASK#<id>                           DELIVERY#<event>#<endpoint>     while pending
-    attempt             TASK#<id>                           ATTEMPT#<time>#<endpoint>       no
+    attempt             TASK#<id>                           ATTEMPT#<time>#<endpoint>#<event>   no
     ongoing marker      ONGOING#<connection>#<SHA-256>      <owner>                         no
     endpoint's health   OWNER#<owner>                       ENDPOINT#<endpoint>             no
     key, by id          OWNER#<owner>                       KEY#<id>                        no
@@ -26,15 +26,16 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
 from renderbell import items
-from renderbell.delivery import Attempt, Delivery, DeliveryState
+from renderbell.delivery import Attempt, Delivery, DeliveryState, EndpointHealth
 from renderbell.errors import ClaimLostError, ConflictError, RenderbellError, VersionConflictError
 from renderbell.expressions import Change, Key, from_wire, to_wire
 from renderbell.items import time_text
@@ -42,6 +43,10 @@ from renderbell.task import PollError, Request, Status, StoredFile, Task, Upload
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+
+T = TypeVar("T")
+
+logger = Logger()
 
 # What the index `due` shows of an item, besides the keys; the template's projection must list the same.
 DUE_PROJECTION = frozenset(
@@ -69,6 +74,7 @@ DUE_PROJECTION = frozenset(
 
 CONFLICT_RETRIES = 4
 FAILING_KEPT_S = 30 * 86_400
+HEALTH_ATTRIBUTES = ("failing", "confirmed", "disabled")  # of an endpoint, in the order of `EndpointHealth`
 
 
 class AlreadyOngoingError(RenderbellError):
@@ -77,6 +83,21 @@ class AlreadyOngoingError(RenderbellError):
     def __init__(self, task_id: str) -> None:
         super().__init__(f"already registered as {task_id}")
         self.task_id = task_id
+
+
+class UnreadableItemError(RenderbellError):
+    """An item is not as this package writes it; `key` names it."""
+
+    def __init__(self, key: tuple[str, str]) -> None:
+        super().__init__(f"the item {key[0]} {key[1]} cannot be read")
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableItem:
+    """An item that the index shows and that cannot be read."""
+
+    key: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +113,13 @@ class DueDelivery:
 @dataclass(frozen=True, slots=True)
 class Served:
     """Which polling moments have been asked: all before `until`, but for a connection in `lagging` only those before
-    its own time. None: nothing is known. `paced` says when a connection's rate allows the next poll."""
+    its own time. None: nothing is known. `paced` says when a connection's rate allows the next poll, `told` when the
+    notifier may next be told of an endpoint's deliveries."""
 
     until: datetime | None = None
     lagging: Mapping[str, datetime] = field(default_factory=dict)
     paced: Mapping[str, datetime] = field(default_factory=dict)
+    told: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,26 +256,49 @@ class Store:
             return saved
         writes: list[dict[str, Any]] = [{"Update": update}]
         if done:
-            writes.append(
-                {
-                    "Delete": {
-                        "TableName": self._table,
-                        "Key": to_wire(self._marker_key(before)),
-                        "ConditionExpression": "attribute_not_exists(pk) OR task_id = :task_id",
-                        "ExpressionAttributeValues": to_wire({":task_id": before.task_id}),
-                    }
-                }
-            )
+            writes.append(self._marker_removal(before))
         writes += [self._put(delivery_key(one) | items.delivery_attributes(one)) for one in deliveries]
+        self._transact_change(before.task_id, writes)
+        return saved
+
+    def delete(self, before: Task, after: Task) -> Task:
+        """Writes that a task is deleted, if its version still stands, and removes what others go by: the ongoing
+        marker, the request, and its pending deliveries. Raises `VersionConflictError`, which carries the winner.
+
+        No delivery is overlooked, since whoever makes one writes the task too. The task itself is never forgotten
+        before `forget` has removed it, because nobody else would know of its files.
+        """
+        saved = replace(after, version=before.version + 1)
+        writes: list[dict[str, Any]] = [{"Update": self._task_update(before, saved, None)}]
+        if _is_with_provider(before.status):
+            writes.append(self._marker_removal(before))
+        pk = f"TASK#{before.task_id}"
+        pending = [item["sk"] for item in self._delivery_items(before.task_id) if "due_at" in item]
+        gone = [{"pk": pk, "sk": sk} for sk in ("REQUEST", *pending)]
+        writes += [{"Delete": {"TableName": self._table, "Key": to_wire(key)}} for key in gone]
+        self._transact_change(before.task_id, writes)
+        return saved
+
+    def _marker_removal(self, task: Task) -> dict[str, Any]:
+        return {
+            "Delete": {
+                "TableName": self._table,
+                "Key": to_wire(self._marker_key(task)),
+                "ConditionExpression": "attribute_not_exists(pk) OR task_id = :task_id",
+                "ExpressionAttributeValues": to_wire({":task_id": task.task_id}),
+            }
+        }
+
+    def _transact_change(self, task_id: str, writes: Sequence[dict[str, Any]]) -> None:
+        """Writes all or nothing; the first write is the task's, and says whether its version still stood."""
         try:
             self._transact(*writes)
         except _CancelledError as error:
             if error.failed[0]:
-                raise self._conflict(before.task_id, error.items[0]) from None
+                raise self._conflict(task_id, error.items[0]) from None
             if "TransactionConflict" in error.codes:
-                raise VersionConflictError(before.task_id, self.task(before.task_id)) from error
+                raise VersionConflictError(task_id, self.task(task_id)) from error
             raise
-        return saved
 
     def _task_update(self, before: Task, after: Task, token: str | None) -> dict[str, Any]:
         old, new = items.task_attributes(before), items.task_attributes(after)
@@ -265,8 +311,10 @@ class Store:
         lines = after.history[len(before.history) :]
         if lines:
             change.append("history", items.history_attributes(lines))
-        if after.step is not before.step:
+        if after.step is not before.step or after.deleted:
             change.remove("token", "tries", "upload", "stored")
+        if after.deleted:
+            change.remove("ttl")
         conditions = [change.equals("version", before.version)]
         if token is not None:
             conditions.append(change.equals("token", token))
@@ -284,10 +332,13 @@ class Store:
 
     # -- what is due ------------------------------------------------------------------------------------------------
 
-    def due(self, slot: int, until: datetime, after: datetime | None = None) -> Iterator[Task | DueDelivery]:
+    def due(
+        self, slot: int, until: datetime, after: datetime | None = None
+    ) -> Iterator[Task | DueDelivery | UnreadableItem]:
         """What a slot shows as due until a time (and, if given, only after another), soonest first.
 
-        Reads the index alone: eventually consistent, and only what polling needs.
+        Reads the index alone: eventually consistent, and only what polling needs. An item that cannot be read hides no
+        other.
         """
         values: dict[str, object] = {":slot": slot, ":until": time_text(until)}
         condition = "slot = :slot AND due_at <= :until"
@@ -297,12 +348,10 @@ class Store:
         for item in self._query(
             IndexName="due", KeyConditionExpression=condition, ExpressionAttributeValues=to_wire(values)
         ):
-            if item["sk"] == "TASK":
-                yield items.task_from(task_id_of(item["pk"]), item)
-            else:
-                yield DueDelivery(
-                    (item["pk"], item["sk"]), item["owner"], item["endpoint_id"], items.parse_time(item["due_at"])
-                )
+            try:
+                yield _due_from(item)
+            except Exception:  # whatever is wrong with it
+                yield UnreadableItem((item["pk"], item["sk"]))
 
     # -- leases -----------------------------------------------------------------------------------------------------
 
@@ -345,6 +394,7 @@ class Store:
         change.set("slots", lease.slots)
         change.set("lagging", {name: time_text(at) for name, at in lease.served.lagging.items()})
         change.set("paced", {name: time_text(at) for name, at in lease.served.paced.items()})
+        change.set("told", {name: time_text(at) for name, at in lease.served.told.items()})
         if lease.served.until is None:
             change.remove("served_until")
         else:
@@ -380,26 +430,38 @@ class Store:
         }
         self._client.put_item(TableName=self._table, Item=to_wire(item))
 
-    def failing_since(self, owner: str, endpoint_id: str) -> datetime | None:
-        """Since when an endpoint's last attempts have failed; None if the last one did not."""
-        item = self._get({"pk": f"OWNER#{owner}", "sk": f"ENDPOINT#{endpoint_id}"})
-        if item is None or "failing" not in item:
-            return None
-        return items.parse_time(item["failing"])
+    def endpoint_health(self, owner: str, endpoint_id: str) -> EndpointHealth:
+        """What an endpoint's attempts since its last success say of it, read consistently."""
+        item = self._get(self._endpoint_key(owner, endpoint_id)) or {}
+        return EndpointHealth(*(items.parse_time(item[name]) if name in item else None for name in HEALTH_ATTRIBUTES))
 
-    def set_failing(self, owner: str, endpoint_id: str, since: datetime | None) -> None:
-        """Notes that an endpoint's last attempt failed (the first such time stays), or that it did not.
+    def note_endpoint_health(
+        self, owner: str, endpoint_id: str, seen: EndpointHealth, after: EndpointHealth, token: str
+    ) -> bool:
+        """Writes an endpoint's health if it still is as it was seen; False if another has noted something meanwhile.
 
-        The note on an URL given inline is forgotten a month later: nobody may ever use the URL again.
+        A success clears whatever has become of the failures that were seen. The note on a URL given inline is
+        forgotten a month after it was written: nobody may ever use the URL again. `token` is the writer's own.
         """
+        old, new = _health_attributes(seen), _health_attributes(after)
+        known = HEALTH_ATTRIBUTES if new else HEALTH_ATTRIBUTES[:1]
         change = Change()
-        if since is None:
-            change.remove("failing")
-        else:
-            change.set_once("failing", time_text(since))
-            change.set("ttl", int(since.timestamp()) + FAILING_KEPT_S)
-        key = {"pk": f"OWNER#{owner}", "sk": f"ENDPOINT#{endpoint_id}"}
-        self._client.update_item(**change.update(self._table, key, []))
+        conditions = [change.equals(name, old[name]) if name in old else change.absent(name) for name in known]
+        for name in HEALTH_ATTRIBUTES:
+            if name not in new:
+                change.remove(name)
+            elif old.get(name) != new[name]:
+                change.set(name, new[name])
+        newest = max((at for at in (after.failing_since, after.confirmed_at, after.disabled_at) if at), default=None)
+        if newest is not None:
+            change.set("ttl", int(newest.timestamp()) + FAILING_KEPT_S)
+        change.set("token", token)
+        update = change.update(self._table, self._endpoint_key(owner, endpoint_id), conditions)
+        return self._applies(update, mine=("token", token))
+
+    @staticmethod
+    def _endpoint_key(owner: str, endpoint_id: str) -> Key:
+        return {"pk": f"OWNER#{owner}", "sk": f"ENDPOINT#{endpoint_id}"}
 
     # -- copying and cleaning ---------------------------------------------------------------------------------------
 
@@ -505,6 +567,34 @@ class Store:
             tries=0 if progressed else held.tries,
         )
 
+    def forget(self, held: Work) -> None:
+        """Removes all items of a deleted task under its claim; raises `ClaimLostError`.
+
+        The task's own item goes last: until then, whoever claims it next goes on.
+        """
+        own = task_key(held.task.task_id)
+        found = self._query(
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=to_wire({":pk": own["pk"]}),
+            ConsistentRead=True,
+        )
+        for item in found:
+            if item["sk"] != own["sk"]:
+                self._remove({"pk": item["pk"], "sk": item["sk"]})
+        try:
+            # absent: the SDK repeats a call whose answer was lost
+            self._remove(
+                own,
+                ConditionExpression="attribute_not_exists(pk) OR #token = :token",
+                ExpressionAttributeNames={"#token": "token"},
+                ExpressionAttributeValues=to_wire({":token": held.token}),
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            raise ClaimLostError(f"the claim on task {held.task.task_id} has passed on") from None
+
+    def _remove(self, key: Key, **more: Any) -> None:
+        self._unless_busy(self._client.delete_item, {"TableName": self._table, "Key": to_wire(key), **more})
+
     @staticmethod
     def _as_seen(change: Change, seen: Work) -> list[str]:
         """The item is as it was seen: the version, and no claim or progress since."""
@@ -517,18 +607,25 @@ class Store:
     # -- deliveries -------------------------------------------------------------------------------------------------
 
     def deliveries(self, task_id: str) -> tuple[Delivery, ...]:
-        """All deliveries of a task, read consistently."""
-        found = self._query(
+        """All deliveries of a task, read consistently; one that cannot be read is left out."""
+        return tuple(_readable(items.delivery_from, task_id, self._delivery_items(task_id)))
+
+    def _delivery_items(self, task_id: str) -> Iterator[dict[str, Any]]:
+        return self._query(
             KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
             ExpressionAttributeValues=to_wire({":pk": f"TASK#{task_id}", ":prefix": "DELIVERY#"}),
             ConsistentRead=True,
         )
-        return tuple(items.delivery_from(task_id, item) for item in found)
 
     def delivery(self, pk: str, sk: str) -> Delivery | None:
-        """One delivery by its key, read consistently."""
+        """One delivery by its key, read consistently; raises `UnreadableItemError`."""
         item = self._get({"pk": pk, "sk": sk})
-        return None if item is None else items.delivery_from(task_id_of(pk), item)
+        if item is None:
+            return None
+        try:
+            return items.delivery_from(task_id_of(pk), item)
+        except Exception as error:  # whatever is wrong with it
+            raise UnreadableItemError((pk, sk)) from error
 
     def claim_delivery(self, seen: Delivery, token: str, until: datetime | None) -> Delivery | None:
         """Claims a pending delivery as it was seen, counting the try; None if it changed meanwhile.
@@ -555,7 +652,7 @@ class Store:
                 change.remove(name)
             elif old.get(name) != new[name]:
                 change.set(name, new[name])
-        if after.state is DeliveryState.EXHAUSTED and after.last_attempt_at is not None:
+        if after.state in {DeliveryState.EXHAUSTED, DeliveryState.DISABLED} and after.last_attempt_at is not None:
             change.set("list_pk", f"FAILED#{after.endpoint_id}")
             change.set("list_sk", time_text(after.last_attempt_at))
         return self._applies(change.update(self._table, delivery_key(seen), conditions), mine=mine)
@@ -564,19 +661,19 @@ class Store:
         """Records an attempt."""
         key = {
             "pk": f"TASK#{attempt.task_id}",
-            "sk": f"ATTEMPT#{time_text(attempt.at)}#{attempt.endpoint_id}",
+            "sk": f"ATTEMPT#{time_text(attempt.at)}#{attempt.endpoint_id}#{attempt.event}",
         }
         item = key | items.attempt_attributes(attempt) | ({} if ttl is None else {"ttl": ttl})
         self._client.put_item(TableName=self._table, Item=to_wire(item))
 
     def attempts(self, task_id: str) -> tuple[Attempt, ...]:
-        """All attempts for a task, oldest first."""
+        """All attempts for a task, oldest first; one that cannot be read is left out."""
         found = self._query(
             KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
             ExpressionAttributeValues=to_wire({":pk": f"TASK#{task_id}", ":prefix": "ATTEMPT#"}),
             ConsistentRead=True,
         )
-        return tuple(items.attempt_from(task_id, item) for item in found)
+        return tuple(_readable(items.attempt_from, task_id, found))
 
     # -- API keys ---------------------------------------------------------------------------------------------------
 
@@ -676,6 +773,28 @@ class _CancelledError(RenderbellError):
         return f"transaction cancelled: {', '.join(self.codes)}"
 
 
+def _due_from(item: Mapping[str, Any]) -> Task | DueDelivery:
+    if item["sk"] == "TASK":
+        return items.task_from(task_id_of(item["pk"]), item)
+    return DueDelivery((item["pk"], item["sk"]), *items.due_endpoint_from(item))
+
+
+def _readable(
+    read: Callable[[str, Mapping[str, Any]], T], task_id: str, found: Iterable[Mapping[str, Any]]
+) -> Iterator[T]:
+    """What a task's items hold, but for those that are not as this package writes them."""
+    for item in found:
+        try:
+            yield read(task_id, item)
+        except Exception:  # whatever is wrong with it, the others can be read
+            logger.exception("item cannot be read", extra={"pk": item["pk"], "sk": item["sk"]})
+
+
+def _health_attributes(health: EndpointHealth) -> dict[str, str]:
+    times = (health.failing_since, health.confirmed_at, health.disabled_at)
+    return {name: time_text(at) for name, at in zip(HEALTH_ATTRIBUTES, times, strict=True) if at is not None}
+
+
 def _is_with_provider(status: Status) -> bool:
     return status in {Status.QUEUED, Status.PROCESSING}
 
@@ -691,6 +810,7 @@ def _lease_from(worker: int, item: Mapping[str, Any]) -> Lease:
             items.parse_time(served_until) if served_until else None,
             {name: items.parse_time(at) for name, at in item.get("lagging", {}).items()},
             {name: items.parse_time(at) for name, at in item.get("paced", {}).items()},
+            {name: items.parse_time(at) for name, at in item.get("told", {}).items()},
         ),
         workers=int(item["workers"]),
         slots=int(item["slots"]),

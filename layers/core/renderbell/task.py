@@ -197,7 +197,7 @@ class Task:
 
     A task that was read from the `due` index carries what polling needs; its `history` then holds only the
     transitions made since, and the store appends them. Times are UTC. `version` rises with every write that the
-    index shows.
+    index shows. `deleted` means that its owner sees it no more, and that the clean-up removes all that is left of it.
     """
 
     task_id: str
@@ -224,6 +224,7 @@ class Task:
     sources: tuple[Source, ...] = ()
     files: tuple[StoredFile, ...] = ()
     error: TaskError | None = None
+    deleted: bool = False
     history: tuple[Transition, ...] = ()
 
 
@@ -312,6 +313,17 @@ def cancel(task: Task, now: datetime) -> Task:
     if task.status.terminal:
         return task
     return _end(task, Status.CANCELLED, "cancelled by the owner", now)
+
+
+def delete(task: Task, now: datetime) -> Task:
+    """The task after its owner deleted it; unchanged if it already is. One that still ran is CANCELLED.
+
+    All that is left of it is removed once every claim that may run now has ended.
+    """
+    if task.deleted:
+        return task
+    ended = task if task.status.terminal else _end(task, Status.CANCELLED, "deleted by the owner", now)
+    return replace(ended, deleted=True, step=Step.CLEAN, due_at=now + timedelta(seconds=NET_S))
 
 
 def copied(task: Task, files: Sequence[StoredFile], now: datetime, *, clean: bool = False) -> Task:

@@ -134,13 +134,20 @@ class DeliveryView(_View):
     event: str
     endpoint_id: str
     url: str
-    state: DeliveryState
+    state: DeliveryState = Field(
+        description="pending until it has been heard (delivered) or nothing is tried any more: all tries failed "
+        "(exhausted), the endpoint has been failing for days (disabled), its address may not be reached (refused), or "
+        "it answered 410 (gone)."
+    )
     created_at: Time
     tries: int
     next_attempt_at: Time | None = Field(description="null once the delivery has ended.")
     last_attempt_at: Time | None
     last_status: int | None = Field(description="The HTTP status of the last answer.")
-    last_error: str | None = Field(description="Why the last attempt brought no answer.")
+    last_error: str | None = Field(
+        description="Why the last attempt brought no answer: timeout, dns, connection, tls, protocol, address_refused, "
+        "internal or interrupted."
+    )
 
 
 class PollErrorView(_View):

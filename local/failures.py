@@ -1,0 +1,152 @@
+"""Looks into a stack's failure queue: `make failures STACK=renderbell`.
+
+Each message is one event that ended without success: the function raised or ran out of time, the event waited longer
+than its 60 s (`due_at` brings its work back), or the schedule could not start a tick. Nothing is removed without
+`--delete`, and losing a message loses no work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+OUTPUT = "FailureQueueUrl"
+HIDDEN_S = 60  # how long a message that was read stays out of the next reading
+EMPTY_READS = 3  # a queue of SQS may answer nothing though it holds something
+MEANINGS = {
+    "RetriesExhausted": "failed",
+    "EventAgeExceeded": "aged out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One event that ended without success."""
+
+    at: datetime
+    function: str
+    reason: str
+    payload: str
+    error: str
+
+    def line(self) -> str:
+        """It as one line."""
+        return f"{self.at:%Y-%m-%d %H:%M:%S}Z  {self.function}  {self.reason}  {self.payload}  {self.error}".rstrip()
+
+
+def read_failure(message: MessageTypeDef) -> Failure:
+    """What a message of the queue says; never raises for what stands in it."""
+    at = datetime.fromtimestamp(int(message.get("Attributes", {}).get("SentTimestamp", "0")) / 1000, UTC)
+    text = message.get("Body", "")
+    attributes = {name: one.get("StringValue", "") for name, one in message.get("MessageAttributes", {}).items()}
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = None
+    told = body if isinstance(body, dict) else {}
+    context = _object(told.get("requestContext"))
+    if "condition" in context:  # the record of an asynchronous invocation
+        condition = str(context["condition"])
+        response = _object(told.get("responsePayload"))
+        words = [str(response[name]) for name in ("errorType", "errorMessage") if response.get(name)]
+        return Failure(
+            at,
+            _name(str(context.get("functionArn", ""))),
+            MEANINGS.get(condition, condition),
+            json.dumps(told.get("requestPayload"), separators=(",", ":")),
+            ": ".join(words),
+        )
+    words = [attributes[name] for name in ("ERROR_CODE", "ERROR_MESSAGE") if attributes.get(name)]
+    return Failure(at, _name(attributes.get("TARGET_ARN", "")) or "the schedule", "not started", text, ": ".join(words))
+
+
+def failures_in(client: SQSClient, queue_url: str, *, delete: bool = False) -> Iterator[Failure]:
+    """All failures in the queue; they stay there, out of sight for a moment, unless they are to be deleted."""
+    seen: list[tuple[str, str]] = []
+    empty = 0
+    try:
+        while empty < EMPTY_READS:
+            got = client.receive_message(
+                QueueUrl=queue_url,
+                MaxNumberOfMessages=10,
+                VisibilityTimeout=HIDDEN_S,
+                WaitTimeSeconds=1,
+                MessageSystemAttributeNames=["SentTimestamp"],
+                MessageAttributeNames=["All"],
+            ).get("Messages", [])
+            empty = 0 if got else empty + 1
+            for message in got:
+                seen.append((message["MessageId"], message["ReceiptHandle"]))
+                yield read_failure(message)
+                if delete:
+                    client.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+    finally:
+        if not delete:
+            for handle in dict(seen).values():
+                client.change_message_visibility(QueueUrl=queue_url, ReceiptHandle=handle, VisibilityTimeout=0)
+
+
+def summary(found: Sequence[Failure]) -> str:
+    """How many there are of each kind."""
+    if not found:
+        return "the failure queue is empty"
+    kinds = dict.fromkeys((one.function, one.reason) for one in found)
+    counts = (
+        f"{sum(1 for one in found if (one.function, one.reason) == kind)} {kind[1]} ({kind[0]})" for kind in kinds
+    )
+    return f"{len(found)} in the failure queue: {', '.join(counts)}"
+
+
+def main(arguments: Sequence[str] | None = None, *, session: boto3.Session | None = None) -> int:
+    """Prints what lies in a stack's failure queue."""
+    parser = argparse.ArgumentParser(prog="make failures", description="Looks into a stack's failure queue.")
+    parser.add_argument("--stack", default="renderbell", help="the stack's name (default: renderbell)")
+    parser.add_argument("--region", help="the stack's region (default: as for every AWS tool)")
+    parser.add_argument("--delete", action="store_true", help="remove what has been shown")
+    told = parser.parse_args(arguments)
+    clients = session or boto3.Session(region_name=told.region)
+    try:
+        stacks = clients.client("cloudformation").describe_stacks(StackName=told.stack)["Stacks"]
+        queue_url = _output(stacks[0].get("Outputs", []))
+        found = []
+        for one in sorted(failures_in(clients.client("sqs"), queue_url, delete=told.delete), key=lambda one: one.at):
+            found.append(one)
+            print(one.line())
+    except (BotoCoreError, ClientError, LookupError) as error:
+        print(f"the failure queue of {told.stack} cannot be read: {error}", file=sys.stderr)
+        return 1
+    print(summary(found))
+    return 0
+
+
+def _output(outputs: Iterable[Mapping[str, object]]) -> str:
+    for one in outputs:
+        if one.get("OutputKey") == OUTPUT:
+            return str(one["OutputValue"])
+    raise LookupError(f"the stack has no output {OUTPUT}")
+
+
+def _object(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _name(arn: str) -> str:
+    """The function's name in its ARN, with or without a version behind it."""
+    parts = arn.split(":")
+    return parts[6] if len(parts) > 6 else arn
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""A connection that fails backs off as a whole, and its good tasks do not pay for its bad ones: in virtual time."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+from renderbell.task import Status
+from tests.deployment import Deployment, Said, processing, succeeded
+
+BAD = 30
+REFUSED_IN_A_BODY = json.dumps({"code": 20001, "msg": "", "data": None}).encode()
+
+
+def with_bad_tasks(at_s: float = 0) -> Deployment:
+    """A connection with thirty tasks whose every poll is a 500 of the provider."""
+    world = Deployment()
+    for number in range(BAD):
+        world.register(Said(0, 500), at_s=at_s + number, deadline_s=7 * 86_400)
+    return world
+
+
+def longest_gap(polls: list[float], until_s: float) -> float:
+    return max(later - earlier for earlier, later in pairwise([*polls, until_s]))
+
+
+def test_a_good_task_among_thirty_bad_ones_is_asked_in_time_for_a_short_deadline() -> None:
+    world = with_bad_tasks()
+    good = world.register(processing(), succeeded(from_s=1500), at_s=900, deadline_s=660)
+    world.tick_every_minute(until_s=1560)
+    world.run(1560)
+    assert world.task(good).status is Status.COMPLETED
+    assert longest_gap(world.polls(good), 1500) <= 60
+
+
+def test_a_good_task_that_fails_once_among_thirty_bad_ones_is_asked_again_soon() -> None:
+    world = with_bad_tasks()
+    good = world.register(processing(), Said(600, 500), processing(from_s=612), at_s=100)
+    world.tick_every_minute(until_s=1200)
+    world.run(1200)
+    assert world.task(good).last_poll_error is None
+    assert longest_gap(world.polls(good), 1200) <= 60
+
+
+def test_two_good_tasks_among_thirty_bad_ones_are_both_asked() -> None:
+    world = with_bad_tasks()
+    good = [world.register(processing(), at_s=600 + number) for number in range(2)]
+    world.tick_every_minute(until_s=1500)
+    world.run(1500)
+    assert all(longest_gap(world.polls(task), 1500) <= 60 for task in good)
+
+
+def test_bad_tasks_alone_are_each_asked_in_turn() -> None:
+    world = Deployment()
+    tasks = [world.register(Said(0, 500), at_s=0.01 * number, deadline_s=7 * 86_400) for number in range(8)]
+    world.tick_every_minute(until_s=7200)
+    world.run(7200)
+    probes = [len([poll for poll in world.polls(task) if poll > 1200]) for task in tasks]
+    assert sum(probes) <= 6000 / 240
+    assert min(probes) >= 1
+
+
+def test_a_key_that_is_refused_in_a_good_answer_backs_off_and_ends_no_task() -> None:
+    world = Deployment()
+    tasks = [world.register(Said(0, REFUSED_IN_A_BODY), processing(from_s=1800), at_s=0.01 * n) for n in range(20)]
+    world.tick_every_minute(until_s=2400)
+    world.run(1800)
+    assert sum(len(world.polls(task)) for task in tasks) <= 20 + 5 + 15
+    assert world.counts["ProviderAuthError"] >= 10
+    health = world.store.connection_health("studio")
+    assert health is not None
+    assert (health.kind, health.steps >= 8) == ("auth", True)
+    assert {world.task(task).status for task in tasks} == {Status.QUEUED}
+    world.run(2400)
+    assert world.store.connection_health("studio") is None
+    assert {world.task(task).status for task in tasks} == {Status.PROCESSING}

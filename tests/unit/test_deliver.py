@@ -1,0 +1,526 @@
+"""Deliveries in virtual time: what a receiver, a dead process or a broken item does to them and to their neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import count, pairwise
+from typing import Any
+
+import pytest
+
+from renderbell.delivery import (
+    HEALTHY,
+    INTERNAL,
+    INTERRUPTED,
+    Answer,
+    Attempt,
+    Delivery,
+    DeliveryState,
+    EndpointHealth,
+    judge,
+)
+from renderbell.endpoints import endpoint_id
+from renderbell.schedule import WEBHOOK_RETRIES
+from renderbell.store import UnreadableItemError, task_key
+from renderbell.task import Request, Webhook, cancel, new_task
+from renderbell.webhooks import deliveries_for
+from tests.deployment import API, NOTIFIER, OWNER, Deployment, Receivers, processing, succeeded
+from tests.fakes import captured_log
+from tests.virtual import START, DiedError
+
+HOOK, DEAD = "https://example.com/hook", "https://dead.example.com/hook"
+DOWN = Answer(503)
+TIMEOUT = Answer(None, "timeout", "dead.example.com did not answer within 15 s")
+DAY = 86_400.0
+
+
+def plant(world: Deployment, number: int, url: str = HOOK, *, due_s: float = 0.0) -> str:
+    """A cancelled task of whose webhook nobody knows but the index, due at a time; answers its id."""
+    due = START + timedelta(seconds=due_s)
+    task = new_task(
+        task_id=f"tsk_{number + 1_000_000:026d}",
+        owner=OWNER,
+        connection="studio",
+        provider="jimmy",
+        provider_task_id=f"q{number}",
+        now=due - timedelta(seconds=120),
+        deadline_s=86_400,
+        slot=number % world.settings.slots,
+        tells_processing=False,
+    )
+    request = Request(
+        task_id=task.task_id,
+        owner=OWNER,
+        created_at=task.created_at,
+        deadline_s=86_400,
+        base_url=API,
+        ttl=int((START + timedelta(days=60)).timestamp()),
+        webhooks=(Webhook(url, ("task.cancelled",)),),
+    )
+    world.store.register(task, request)
+    made_at = due - timedelta(seconds=60)
+    ended = cancel(task, made_at)
+    world.store.save(task, ended, deliveries_for(ended, request, "task.cancelled", made_at))
+    return task.task_id
+
+
+def key_of(task_id: str, url: str = HOOK) -> dict[str, str]:
+    return {"pk": f"TASK#{task_id}", "sk": f"DELIVERY#task.cancelled#{endpoint_id(url)}"}
+
+
+def send(world: Deployment, *task_ids: str, at_s: float, url: str = HOOK) -> None:
+    """Tells the notifier of the tasks' deliveries at a time, as a poller does, and lets it work."""
+    world.run(at_s)
+    world.invoke(NOTIFIER, {"items": [key_of(task_id, url) for task_id in task_ids]})
+    world.run(at_s + 60)
+
+
+def delivery_of(world: Deployment, task_id: str) -> Delivery:
+    (delivery,) = world.store.deliveries(task_id)
+    return delivery
+
+
+def spoil(world: Deployment, key: Mapping[str, str], **attributes: Any) -> None:
+    """Overwrites attributes of an item, in wire form, behind the store's back."""
+    (item,) = [one for one in world.table.items() if one["pk"]["S"] == key["pk"] and one["sk"]["S"] == key["sk"]]
+    world.table.put_item(TableName="table", Item=item | attributes)
+
+
+def health_of(world: Deployment, url: str = HOOK) -> EndpointHealth:
+    return world.store.endpoint_health(OWNER, endpoint_id(url))
+
+
+def mark_failing(world: Deployment, url: str = HOOK) -> None:
+    world.store.note_endpoint_health(OWNER, endpoint_id(url), HEALTHY, EndpointHealth(START), "test")
+
+
+def health_writes(world: Deployment) -> Callable[[], int]:
+    """Counts the writes of endpoints' health from now on."""
+    writes = []
+    world.table.watchers.append(lambda key, old, new: writes.append(key) if key[1].startswith("ENDPOINT#") else None)
+    return lambda: len(writes)
+
+
+class TestAnEndpointThatFailsForDays:
+    def disabled(self, world: Deployment) -> None:
+        world.receivers.answers[HOOK] = [DOWN]
+        for number, at_s in enumerate((0.0, 0.5 * DAY, 5 * DAY), 1):
+            send(world, plant(world, number, due_s=at_s), at_s=at_s)
+
+    def test_is_disabled_once_and_ends_the_delivery_that_failed(self) -> None:
+        world = Deployment()
+        written = health_writes(world)
+        world.receivers.answers[HOOK] = [DOWN]
+        tasks = [plant(world, number, due_s=number * DAY / 4) for number in range(24)]
+        for number, task in enumerate(tasks):
+            send(world, task, at_s=number * DAY / 4)
+            assert health_of(world).disabled is (number >= 20)
+        assert world.counts["EndpointDisabled"] == 1
+        assert written() == 3, "the first failure, the one that confirms it, and the one that disables"
+        states = [delivery_of(world, task).state for task in tasks]
+        assert states == [DeliveryState.PENDING] * 20 + [DeliveryState.DISABLED] * 4
+        listed = [item["list_sk"] for item in world.table.items() if item.get("list_pk") == {"S": listing()}]
+        assert len(listed) == 4, "they can be found, to be sent again"
+
+    def test_and_is_disabled_gets_one_attempt_at_each_new_delivery_and_no_retry(self) -> None:
+        world = Deployment()
+        self.disabled(world)
+        task = plant(world, 9, due_s=5.1 * DAY)
+        world.tick_every_minute(until_s=5.1 * DAY + 600, first_s=5.1 * DAY)
+        world.run(5.1 * DAY + 600)
+        assert len(world.messages(task)) == 1
+        ended = delivery_of(world, task)
+        assert (ended.state, ended.tries, ended.last_status) == (DeliveryState.DISABLED, 1, 503)
+        assert [(one.number, one.status, one.next_at) for one in world.store.attempts(task)] == [(1, 503, None)]
+
+    def test_and_is_disabled_is_well_again_after_one_success(self) -> None:
+        world = Deployment()
+        self.disabled(world)
+        world.receivers.answers[HOOK] = [Answer(204)]
+        send(world, plant(world, 8, due_s=6 * DAY), at_s=6 * DAY)
+        assert health_of(world) == HEALTHY
+        world.receivers.answers[HOOK] = [DOWN]
+        task = plant(world, 9, due_s=7 * DAY)
+        send(world, task, at_s=7 * DAY)
+        assert delivery_of(world, task).state is DeliveryState.PENDING, "it is retried"
+        assert world.counts["EndpointDisabled"] == 1
+
+    def test_for_two_invocations_at_once_is_disabled_once(self) -> None:
+        world = Deployment()
+        world.receivers.answers[HOOK] = [DOWN]
+        for number, at_s in enumerate((0.0, 0.5 * DAY), 1):
+            send(world, plant(world, number, due_s=at_s), at_s=at_s)
+        tasks = [plant(world, number, due_s=5 * DAY) for number in range(5, 15)]
+        world.run(5 * DAY)
+        for task in tasks:
+            world.invoke(NOTIFIER, key_of(task))
+        world.run(5 * DAY + 60)
+        assert {delivery_of(world, task).state for task in tasks} == {DeliveryState.DISABLED}
+        assert world.counts["EndpointDisabled"] == 1
+
+    def test_is_not_disabled_for_what_is_not_its_doing(self) -> None:
+        world = Deployment()
+        world.receivers.answers[HOOK] = [Answer(None, "address_refused", refused=True)]
+        for number, at_s in enumerate((0.0, 0.5 * DAY, 5 * DAY), 1):
+            send(world, plant(world, number, due_s=at_s), at_s=at_s)
+        assert health_of(world) == HEALTHY
+
+    def test_but_answers_well_costs_no_write_of_its_health(self) -> None:
+        world = Deployment()
+        written = health_writes(world)
+        for number in range(5):
+            world.register(succeeded(), webhooks=[HOOK], at_s=number)
+        world.run(30)
+        assert len(world.receivers.received) == 5
+        assert written() == 0
+
+
+class TestABacklog:
+    @pytest.mark.parametrize(("failing", "number"), [(True, 1000), (False, 600)])
+    def test_to_an_endpoint_that_answers_drains_within_a_minute(self, failing: bool, number: int) -> None:
+        """As after an hour in which the receiver was down, or in which no notifier was started."""
+        world = Deployment()
+        for one in range(number):
+            plant(world, one, due_s=-3600)
+        if failing:
+            mark_failing(world)
+        world.tick_at(5)
+        world.run(65)
+        assert len({one.message_id for one in world.receivers.received}) == len(world.receivers.received) == number
+        assert max(one.at_s for one in world.receivers.received) <= 40
+        assert world.receivers.most_at_once == 5
+
+    def test_to_a_slow_endpoint_takes_few_invocations_at_once(self) -> None:
+        world = Deployment()
+        world.receivers.latency_s = 5
+        for number in range(150):
+            plant(world, number)
+        world.tick_every_minute(until_s=300)
+        world.run(300)
+        assert len(world.receivers.received) == 150
+        assert world.receivers.most_at_once <= 15
+
+    def test_to_a_dead_endpoint_takes_no_more_than_its_share_over_a_hand_over(self) -> None:
+        world = Deployment()
+        world.receivers.answers[DEAD] = [TIMEOUT]
+        world.receivers.latencies_s[DEAD] = 15
+        for number in range(100):
+            plant(world, number, DEAD)
+        mark_failing(world, DEAD)
+        world.register(processing())  # so that the poller stays
+        for at_s in (5, 33, 65, 66, 125, 128, 131):  # the schedule jitters and doubles
+            world.tick_at(at_s)
+        world.run(250)
+        told = [at_s for at_s, _ in world.told]
+        assert len(told) >= 9
+        assert min(later - earlier for earlier, later in pairwise(told)) >= 19.9
+        assert world.receivers.most_at_once == 5
+
+    def test_of_a_dead_endpoint_leaves_a_good_one_s_first_attempts_in_time(
+        self, measured: Callable[[str], None]
+    ) -> None:
+        world = Deployment(notifiers=20)
+        world.receivers.answers[DEAD] = [TIMEOUT]
+        world.receivers.latencies_s[DEAD] = 15
+        good = []
+        for number in range(300):
+            world.register(succeeded(), webhooks=[DEAD], at_s=number * 0.2)
+            good.append(world.register(succeeded(), webhooks=[HOOK], at_s=number * 0.2))
+        world.tick_every_minute(until_s=61)
+        world.run(95)
+        finished = {task: world.task(task).history[1].at for task in good}
+        first = {one.data["data"]["task_id"]: one.at_s for one in reversed(world.receivers.received) if one.url == HOOK}
+        waits = sorted(first[task] - (finished[task] - START).total_seconds() for task in good)
+        measured(f"a good endpoint beside a dead one: first attempts p99 {waits[296]:.1f} s, worst {waits[-1]:.1f} s")
+        assert waits[-1] <= 30
+        assert world.aged_out == 0
+
+
+class TestATryWhoseProcessDied:
+    @dataclass
+    class Case:
+        world: Deployment
+        task: str
+        after: Delivery
+
+    def died_before_the_claim_ended(self, answer: Answer) -> Case:
+        """An attempt was made and recorded at 0; its claim runs to 60."""
+        world = Deployment()
+        task = plant(world, 1)
+        held = world.store.claim_delivery(delivery_of(world, task), "token-0", START + timedelta(seconds=60))
+        assert held is not None
+        after = judge(held, answer, START, 0.5)
+        attempt = Attempt(
+            task_id=task,
+            event=held.event,
+            endpoint_id=held.endpoint_id,
+            at=START,
+            number=1,
+            status=answer.status,
+            error=answer.error,
+            detail=None,
+            body="",
+            duration_ms=0,
+            manual=False,
+            next_at=after.due_at,
+        )
+        world.store.put_attempt(attempt, None)
+        return self.Case(world, task, after)
+
+    def test_after_it_was_heard_is_not_sent_again(self) -> None:
+        case = self.died_before_the_claim_ended(Answer(204))
+        send(case.world, case.task, at_s=61)
+        assert case.world.receivers.received == []
+        assert delivery_of(case.world, case.task) == case.after
+        assert len(case.world.store.attempts(case.task)) == 1
+
+    def test_after_it_had_failed_counts_once_and_goes_on_at_once_where_that_is_due(self) -> None:
+        case = self.died_before_the_claim_ended(DOWN)
+        send(case.world, case.task, at_s=61)
+        numbers = [(one.number, one.status, one.error) for one in case.world.store.attempts(case.task)]
+        assert numbers == [(1, 503, None), (2, 204, None)]
+        assert delivery_of(case.world, case.task).state is DeliveryState.DELIVERED
+
+    def test_after_it_had_failed_is_due_when_its_record_says(self) -> None:
+        case = self.died_before_the_claim_ended(Answer(503, retry_after_s=3600))
+        send(case.world, case.task, at_s=61)
+        assert case.world.receivers.received == []
+        assert delivery_of(case.world, case.task) == case.after
+        assert health_of(case.world).failing, "and the endpoint is known to fail"
+
+    def test_is_left_alone_while_its_claim_may_still_run(self) -> None:
+        case = self.died_before_the_claim_ended(Answer(204))
+        send(case.world, case.task, at_s=0)
+        assert delivery_of(case.world, case.task).token == "token-0"
+
+    def test_when_nothing_was_recorded_counts_as_interrupted(self) -> None:
+        world = Deployment()
+        task = plant(world, 1)
+        world.store.claim_delivery(delivery_of(world, task), "token-0", START + timedelta(seconds=60))
+        send(world, task, at_s=61)
+        waiting = delivery_of(world, task)
+        assert (waiting.last_error, waiting.tries, waiting.token) == (INTERRUPTED, 1, None)
+        send(world, task, at_s=130)
+        assert [one.error for one in world.store.attempts(task)] == [INTERRUPTED, None]
+
+
+@dataclass
+class DeadlyReceivers(Receivers):
+    """Receivers, of which some messages end the process that sends them, with all that it does beside."""
+
+    deadly: set[str] = field(default_factory=set)
+    deaths: int = 0
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float = 15.0) -> Answer:
+        if headers["webhook-id"] not in self.deadly:
+            return super().post(url, headers, body, timeout_s)
+        process = self.world.process
+        assert process is not None
+        self.deaths += 1
+        self.world.kill(process)
+        raise DiedError
+
+
+class TestPoison:
+    def deadly(self, world: Deployment, *task_ids: str) -> DeadlyReceivers:
+        deadly = {f"evt_{task_id}_task_cancelled" for task_id in task_ids}
+        world.receivers = receivers = DeadlyReceivers(world.world, deadly=deadly)
+        return receivers
+
+    def test_that_ends_every_process_takes_its_neighbours_along_once_and_ends_by_its_schedule(self) -> None:
+        world = Deployment()
+        tasks = [plant(world, number) for number in range(10)]
+        receivers = self.deadly(world, tasks[2])
+        world.tick_every_minute(until_s=600)
+        world.run(600)
+        others = [delivery_of(world, task) for task in tasks if task != tasks[2]]
+        assert {one.state for one in others} == {DeliveryState.DELIVERED}
+        assert max(one.tries for one in others) == 2
+        at_s = world.now_s
+        for number in count(100):
+            poison = delivery_of(world, tasks[2])
+            if poison.due_at is None:
+                break
+            at_s = max(at_s + 61, (poison.due_at - START).total_seconds() + 1)
+            fresh = plant(world, number, due_s=at_s)
+            send(world, tasks[2], fresh, at_s=at_s)
+            assert delivery_of(world, fresh).state is DeliveryState.DELIVERED, "it went first"
+            assert delivery_of(world, fresh).tries == 1
+        assert (poison.state, poison.last_error) == (DeliveryState.EXHAUSTED, INTERRUPTED)
+        assert receivers.deaths == len(world.store.attempts(tasks[2])) == len(WEBHOOK_RETRIES.delays_s) + 1
+        assert world.counts["DeliveryExhausted"] == 1
+
+    def test_whose_body_cannot_be_built_fails_at_once_and_ends_by_its_schedule(self) -> None:
+        world = Deployment()
+        poison, good = plant(world, 1), plant(world, 2)
+        spoil(world, task_key(poison), status={"S": "NONSENSE"})
+        written = health_writes(world)
+        send(world, poison, good, at_s=0)
+        assert delivery_of(world, good).state is DeliveryState.DELIVERED
+        waiting = delivery_of(world, poison)
+        assert (waiting.state, waiting.last_error, waiting.tries) == (DeliveryState.PENDING, INTERNAL, 1)
+        assert waiting.due_at == START + timedelta(seconds=5.05), "the claim does not have to run out"
+        (attempt,) = world.store.attempts(poison)
+        assert (attempt.error, attempt.detail) == (INTERNAL, "internal error: ValueError")
+        while (due := delivery_of(world, poison).due_at) is not None:
+            send(world, poison, at_s=max(world.now_s, (due - START).total_seconds()))
+        ended = delivery_of(world, poison)
+        assert (ended.state, ended.tries, ended.last_error) == (DeliveryState.EXHAUSTED, 10, INTERNAL)
+        assert world.counts["DeliveryExhausted"] == 1
+        assert written() == 0, "it says nothing of the receiver"
+        assert world.receivers.received[1:] == []
+
+    def test_does_not_stop_the_deliveries_after_it(self) -> None:
+        world = Deployment()
+        tasks = [plant(world, number) for number in range(30)]
+        for task in tasks[:6]:
+            spoil(world, task_key(task), status={"S": "NONSENSE"})
+        send(world, *tasks, at_s=0)
+        assert len(world.receivers.received) == 24
+
+    @pytest.mark.parametrize(
+        "broken",
+        [{"state": {"S": "nonsense"}}, {"due_at": {"S": "soon"}}, {"tries": {"S": "many"}}, {"url": {"N": "1"}}],
+    )
+    def test_that_cannot_be_read_stops_no_other_and_is_told_of(self, broken: dict[str, Any]) -> None:
+        world = Deployment()
+        tasks = [plant(world, number) for number in range(4)]
+        spoil(world, key_of(tasks[1]), **broken)
+        with captured_log() as lines:
+            send(world, *tasks, at_s=0)
+        assert len(world.receivers.received) == 3
+        assert world.counts["UnreadableDelivery"] == 1
+        assert [line["pk"] for line in lines if line["message"] == "delivery cannot be read"] == [f"TASK#{tasks[1]}"]
+
+    def test_among_a_task_s_fresh_deliveries_stops_no_other(self) -> None:
+        world = Deployment()
+        task = plant(world, 1)
+        spoilt = dict(world.table.get_item(TableName="table", Key=wire(key_of(task)))["Item"])
+        spoilt |= {"sk": {"S": "DELIVERY#task.cancelled#url_0"}, "state": {"S": "nonsense"}}
+        world.table.put_item(TableName="table", Item=spoilt)
+        world.world.spawn(lambda: world.notifier().deliverer.deliver_fresh(task, lambda: 300))
+        world.run(10)
+        assert len(world.receivers.received) == 1
+
+    def test_in_the_index_hides_nothing_from_the_poller_and_is_told_of_once_a_tick(self) -> None:
+        world = Deployment(slots=1)
+        polled = world.register(processing())
+        planted = [plant(world, number, due_s=30) for number in range(100, 104)]
+        unreadable = {"pk": {"S": "TASK#tsk_x"}, "slot": {"N": "0"}, "due_at": {"S": "2026-11-22T07:00:00.000000Z"}}
+        world.table.put_item(TableName="table", Item=unreadable | {"sk": {"S": "TASK"}, "status": {"S": "NONSENSE"}})
+        world.table.put_item(TableName="table", Item=unreadable | {"sk": {"S": "DELIVERY#task.completed#url_1"}})
+        spoil(world, key_of(planted[0]), endpoint_id={"L": []})
+        spoil(world, key_of(planted[1]), due_at={"S": "2026-11-22T08:00:03"})
+        world.wakes = False
+        world.tick_at(5)
+        with captured_log() as lines:
+            world.run(60)
+        assert len(world.polls(polled)) >= 5
+        assert [delivery_of(world, task).state for task in planted[2:]] == [DeliveryState.DELIVERED] * 2
+        told = [(line["pk"], line["sk"]) for line in lines if line["message"] == "item cannot be read"]
+        assert len(told) == len(set(told)) == world.counts["UnreadableItem"] == 4
+
+    def test_alone_in_the_index_keeps_no_poller_busy(self) -> None:
+        world = Deployment(slots=1)
+        item = {"pk": {"S": "TASK#tsk_x"}, "sk": {"S": "TASK"}, "slot": {"N": "0"}}
+        world.table.put_item(TableName="table", Item=item | {"due_at": {"S": "2026-11-22T07:00:00.000000Z"}})
+        world.tick_every_minute(until_s=100)
+        world.run(100)
+        assert world.ticks == [(5, 5), (65, 65)]
+        assert world.counts["UnreadableItem"] == 2
+        assert world.store.lease(0) is None
+
+
+class TestAnAttemptsRecord:
+    def kept(self, body: str, detail: str | None = None) -> Attempt:
+        world = Deployment()
+        world.receivers.answers[HOOK] = [Answer(500, body=body, detail=detail, duration_ms=17)]
+        task = plant(world, 1)
+        send(world, task, at_s=0)
+        (attempt,) = world.store.attempts(task)
+        return attempt
+
+    def test_holds_what_is_asked_for_when_something_went_wrong(self) -> None:
+        attempt = self.kept("out of order")
+        assert (attempt.number, attempt.status, attempt.error, attempt.body) == (1, 500, None, "out of order")
+        assert (attempt.duration_ms, attempt.manual) == (17, False)
+        assert attempt.at == START + timedelta(seconds=0.05)
+        assert attempt.next_at == START + timedelta(seconds=5.15)
+
+    def test_holds_the_first_kib_of_an_answer(self) -> None:
+        assert self.kept("y" * 4096).body == "y" * 1024
+        assert self.kept("é" * 2000).body == "é" * 512, "counted in bytes"
+
+    def test_holds_no_secret_that_the_receiver_repeats(self) -> None:
+        secret = Deployment().secrets(OWNER)[0]
+        link = "https://cdn.example.com/video.mp4?X-Amz-Signature=abcdef"
+        attempt = self.kept(f'{{"got": "{link}", "key": "{secret}"}}', detail=f"sent {link} with {secret}")
+        for words in (attempt.body, attempt.detail or ""):
+            assert "cdn.example.com/video.mp4" in words
+            assert "abcdef" not in words
+            assert secret not in words
+
+    @pytest.mark.parametrize("shown", [7, 12, 40])
+    def test_holds_no_half_of_a_secret_where_the_answer_was_cut(self, shown: int) -> None:
+        secret = Deployment().secrets(OWNER)[0]
+        assert secret[6:12] not in self.kept("y" * 1010 + secret).body
+        cut = self.kept(f"key: {secret[:shown]}").body
+        assert secret[:shown] not in cut
+        assert cut == "key: "
+
+
+class TestATableInTrouble:
+    def send(self, world: Deployment, fault: str, *task_ids: str) -> None:
+        deliverer = replace(world.notifier().deliverer, store=_Faulty(world.store, fault))
+        keys = [(key["pk"], key["sk"]) for key in map(key_of, task_ids)]
+        world.world.spawn(lambda: deliverer.deliver_due(keys, lambda: 300))
+        world.run(10)
+
+    def test_that_takes_no_record_costs_no_delivery(self) -> None:
+        world = Deployment()
+        task = plant(world, 1)
+        self.send(world, "put_attempt", task)
+        assert delivery_of(world, task).state is DeliveryState.DELIVERED
+        assert len(world.receivers.received) == 1
+
+    def test_that_takes_no_note_of_a_failure_does_not_hide_it_from_those_after_it(self) -> None:
+        world = Deployment()
+        world.receivers.answers[HOOK] = [DOWN]
+        tasks = [plant(world, number) for number in range(10)]
+        self.send(world, "note_endpoint_health", *tasks)
+        assert len(world.receivers.received) == 5
+        assert [delivery_of(world, task).tries for task in tasks] == [1] * 5 + [0] * 5
+
+
+def test_a_delivery_whose_key_names_no_task_cannot_be_read() -> None:
+    world = Deployment()
+    task = plant(world, 1)
+    item = world.table.get_item(TableName="table", Key=wire(key_of(task)))["Item"]
+    world.table.put_item(TableName="table", Item=item | {"pk": {"S": "OWNER#default"}})
+    with pytest.raises(UnreadableItemError) as caught:
+        world.store.delivery("OWNER#default", item["sk"]["S"])
+    assert caught.value.key == ("OWNER#default", item["sk"]["S"])
+
+
+class _Faulty:
+    """A store of which one operation fails."""
+
+    def __init__(self, store: Any, fault: str) -> None:
+        self._store = store
+        self._fault = fault
+
+    def __getattr__(self, name: str) -> Any:
+        return self._fail if name == self._fault else getattr(self._store, name)
+
+    def _fail(self, *arguments: object) -> None:
+        raise RuntimeError("throttled")
+
+
+def wire(key: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"S": text} for name, text in key.items()}
+
+
+def listing(url: str = HOOK) -> str:
+    return f"FAILED#{endpoint_id(url)}"
