@@ -1,0 +1,149 @@
+"""Scenarios of a task's life, and a harness that strikes each of them once at every call that leaves a process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from renderbell.delivery import Answer
+from renderbell.task import Status
+from tests.deployment import Said, failed, made_two_videos, processing, succeeded
+from tests.fake_source import FakeFile, video_bytes
+from tests.simulation.ends import assert_all_ended_well
+from tests.universe import PART_BYTES, Call, Plan, Trouble, Universe, no_trouble
+
+MakeWorld = Callable[[Plan], Universe]
+
+HOOK = "https://example.com/hook"
+OTHER = "https://other.example.com/hook"
+SMALL, LARGE = 700, int(3.5 * PART_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What happens in a world, and how its tasks may end. `dead` URLs never answer well."""
+
+    build: Callable[[Universe], None]
+    ends: frozenset[Status]
+    dead: frozenset[str] = frozenset()
+    deletes: bool = False
+
+
+def video(world: Universe, size: int, *, name: str = "video", chunk_s: float = 0.2) -> None:
+    """Puts a video where the scripted providers say it is."""
+    file = FakeFile(video_bytes(size, seed=size), chunk=500, on_chunk=lambda offset: world.world.sleep(chunk_s))
+    for query in ("", "?signature=s", "?signature=fresh"):
+        world.sources.files[f"https://cdn.example.com/{name}.mp4{query}"] = file
+
+
+def small_video(world: Universe) -> None:
+    video(world, SMALL)
+    world.register(processing(), succeeded(12), webhooks=[HOOK])
+
+
+def multipart_video(world: Universe) -> None:
+    video(world, LARGE)
+    world.register(processing(), succeeded(12), webhooks=[HOOK])
+
+
+def two_videos(world: Universe) -> None:
+    video(world, SMALL, name="1")
+    video(world, LARGE, name="2")
+    world.connect("own", type="moneyprinterturbo")
+    world.register(made_two_videos(), connection="own", webhooks=[HOOK])
+
+
+def provider_failure(world: Universe) -> None:
+    world.register(processing(), failed(12), webhooks=[HOOK])
+
+
+def expiry(world: Universe) -> None:
+    world.register(processing(), webhooks=[HOOK], deadline_s=60)
+
+
+def cancel_during_copy(world: Universe) -> None:
+    video(world, LARGE)
+    world.register(succeeded(), webhooks=[HOOK])
+    world.once_copying(lambda task_id: world.cancel(task_id, at_s=world.now_s + 1.2))
+
+
+def forced_delete_during_copy(world: Universe) -> None:
+    video(world, LARGE)
+    world.register(succeeded(), webhooks=[HOOK])
+    world.once_copying(lambda task_id: world.delete(task_id, at_s=world.now_s + 1.2))
+
+
+def endpoint_that_fails_twice(world: Universe) -> None:
+    video(world, SMALL)
+    world.receivers.answers[HOOK] = [Answer(500), Answer(None, error="timeout"), Answer(200)]
+    world.register(succeeded(), webhooks=[HOOK])
+
+
+def one_endpoint_is_dead(world: Universe) -> None:
+    video(world, SMALL)
+    world.receivers.answers[OTHER] = [Answer(503)]
+    world.register(succeeded(), webhooks=[HOOK, OTHER])
+
+
+def processing_is_not_heard(world: Universe) -> None:
+    video(world, SMALL)
+    world.receivers.answers[HOOK] = [Answer(500)] * 3 + [Answer(200)]
+    script = [Said(0, {"status": "queued"}), processing(9), processing(19, 40), succeeded(40)]
+    world.register(*script, webhooks=[HOOK], events=["task.processing", "task.completed"])
+
+
+COMPLETED = frozenset({Status.COMPLETED})
+SCENARIOS = {
+    "a small video": Scenario(small_video, COMPLETED),
+    "a multipart video": Scenario(multipart_video, COMPLETED),
+    "two videos": Scenario(two_videos, COMPLETED),
+    "the provider fails": Scenario(provider_failure, frozenset({Status.FAILED})),
+    "expiry": Scenario(expiry, frozenset({Status.EXPIRED})),
+    "cancelled during copy": Scenario(cancel_during_copy, frozenset({Status.CANCELLED, Status.COMPLETED})),
+    "forced delete during copy": Scenario(forced_delete_during_copy, frozenset(), deletes=True),
+    "an endpoint fails twice": Scenario(endpoint_that_fails_twice, COMPLETED),
+    "one of two endpoints is dead": Scenario(one_endpoint_is_dead, COMPLETED, dead=frozenset({OTHER})),
+    "processing is not heard": Scenario(processing_is_not_heard, COMPLETED),
+}
+
+
+def run(scenario: Scenario, make: MakeWorld, plan: Plan = no_trouble) -> Universe:
+    """Runs a scenario until nothing is due any more, and asserts what must hold then."""
+    world = make(plan)
+    scenario.build(world)
+    world.tick_while_due()
+    world.run_to_the_end()
+    assert_all_ended_well(world, dead=scenario.dead)
+    ends = {task.status for task in world.all_tasks()}
+    if scenario.deletes:
+        assert not [item for item in world.items() if item["pk"]["S"].startswith("TASK#")]
+    else:
+        assert ends
+        assert ends <= scenario.ends
+    return world
+
+
+def strike_every_call(name: str, make: MakeWorld, troubles: Iterable[Trouble] = Trouble) -> str:
+    """Runs a scenario for each of its calls and each kind of trouble; says how many runs there were.
+
+    Fresh invocations carry on from what is persisted when one has died.
+    """
+    scenario = SCENARIOS[name]
+    calls = run(scenario, make).boundaries.calls
+    runs = 0
+    for call in calls:
+        for trouble in troubles:
+            runs += 1
+            try:
+                run(scenario, make, partial(_strike, call.number, trouble))
+            except BaseException as error:
+                error.add_note(f"{name}: {trouble.name} at call {call.number}, {call.service} {call.operation}")
+                raise
+    kinds = ", ".join(f"{count} {service}" for service, count in Counter(call.service for call in calls).items())
+    return f"{name}: {len(calls)} crash points ({kinds}), {runs} runs"
+
+
+def _strike(number: int, trouble: Trouble, call: Call) -> Trouble | None:
+    return trouble if call.number == number else None

@@ -1,0 +1,94 @@
+"""What must hold once nothing is due any more, whatever happened before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection
+from itertools import pairwise
+
+from renderbell.delivery import EVENT_OF_STATUS, Delivery, DeliveryState
+from renderbell.items import parse_time
+from renderbell.task import TRANSITIONS, FileKind, Status, Task
+from renderbell.webhooks import message_id
+from tests.universe import Universe
+
+TRIES = 10
+
+
+def assert_all_ended_well(world: Universe, *, dead: Collection[str] = ()) -> None:
+    """Asserts every promise of the end; `dead` are the URLs that never answer well."""
+    assert not world.wrong, world.wrong
+    assert world.earliest_due() is None
+    tasks = world.all_tasks()
+    for task in tasks:
+        _assert_one_end(task)
+        _assert_told(world, task, dead)
+    _assert_same_messages(world)
+    _assert_whole_objects(world, tasks)
+    for item in world.items():
+        pk = item["pk"]["S"]
+        assert not pk.startswith("ONGOING#"), f"a marker is left: {pk}"
+        assert "token" not in item or not pk.startswith("TASK#"), f"a claim is left: {pk} {item['sk']['S']}"
+        if pk.startswith("LEASE#"):
+            assert parse_time(item["until"]["S"]) <= world.world.now(), "a lease has not ended"
+        if pk.startswith("TASK#"):
+            assert pk in {f"TASK#{task.task_id}" for task in tasks}, f"{pk} has items but no task"
+
+
+def _assert_one_end(task: Task) -> None:
+    assert task.status.terminal, f"{task.task_id} is still {task.status}"
+    assert task.step is None
+    assert task.due_at is None
+    lines = task.history
+    assert (lines[0].source, lines[0].target) == (None, Status.QUEUED)
+    for before, after in pairwise(lines):
+        assert after.source is before.target
+        assert after.target in TRANSITIONS[before.target]
+    assert lines[-1].target is task.status
+    assert [line.target.terminal for line in lines].count(True) == 1
+
+
+def _assert_told(world: Universe, task: Task, dead: Collection[str]) -> None:
+    request = world.store_of_tests.request(task.task_id)
+    assert request is not None
+    found = {(one.url, one.event): one for one in world.store_of_tests.deliveries(task.task_id)}
+    happened = {EVENT_OF_STATUS[line.target] for line in task.history if line.target in EVENT_OF_STATUS}
+    wanted = {(hook.url, event) for hook in request.webhooks for event in hook.events if event in happened}
+    assert found.keys() == wanted
+    for (url, event), delivery in found.items():
+        heard = [one for one in world.receivers.received if _is_of(one.url, one.message_id, delivery)]
+        if url in dead:
+            assert delivery.state is not DeliveryState.PENDING
+            assert delivery.tries <= TRIES
+        else:
+            assert delivery.state is DeliveryState.DELIVERED, f"{event} is {delivery.state} at {url}"
+        assert heard, f"{url} never heard of {event}"
+
+
+def _is_of(url: str, message: str, delivery: Delivery) -> bool:
+    return url == delivery.url and message == message_id(delivery.task_id, delivery.event)
+
+
+def _assert_same_messages(world: Universe) -> None:
+    bodies: dict[tuple[str, str], set[bytes]] = defaultdict(set)
+    ids: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for one in world.receivers.received:
+        bodies[one.url, one.message_id].add(one.body)
+        ids[one.data["data"]["task_id"], one.data["type"]].add(one.message_id)
+    assert all(len(different) == 1 for different in bodies.values()), "a message has changed between attempts"
+    assert all(len(different) == 1 for different in ids.values()), "an event has had two ids"
+
+
+def _assert_whole_objects(world: Universe, tasks: Collection[Task]) -> None:
+    assert not world.open_uploads(), "an upload is still open"
+    objects = world.objects()
+    named = {file.key: (task, file) for task in tasks for file in task.files}
+    assert objects.keys() == named.keys(), "an object belongs to nobody, or is missing"
+    for key, (_, file) in named.items():
+        source = world.sources.files[file.source_url].body
+        assert objects[key] == source
+        assert (file.size_bytes, file.sha256) == (len(source), hashlib.sha256(source).hexdigest())
+    for task in tasks:
+        wanted = [source for source in task.sources if source.kind is not FileKind.COMBINED]
+        assert len(task.files) == (len(wanted) if task.status is Status.COMPLETED else 0)

@@ -1,0 +1,51 @@
+"""Two thousand random worlds: what was promised holds in each of them, and the figures hold over all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from tests.simulation.worlds import CALM, CRASHING, Figures, RandomWorld, Weather, percentile, run_world
+
+Report = Callable[[str], None]
+
+CALM_SEEDS = range(300)
+CRASHING_SEEDS = range(300)
+STORMY_SEEDS = range(1400)
+CHUNK = 100
+
+
+def run(seeds: Sequence[int], weather: Weather | None) -> Figures:
+    figures = Figures()
+    for seed in seeds:
+        figures.add(run_world(seed, weather))
+    return figures
+
+
+def test_a_seed_is_replayed_call_by_call() -> None:
+    def calls() -> list[tuple[str, str, float]]:
+        world = RandomWorld(76)
+        world.run()
+        return [(call.service, call.operation, call.at_s) for call in world.universe.boundaries.calls]
+
+    assert calls() == calls()
+
+
+def test_without_faults_polls_are_on_time(measured: Report) -> None:
+    figures = run(CALM_SEEDS, CALM)
+    measured(f"calm worlds: {figures}")
+    assert percentile(figures.first_polls, 0.99) <= 7
+    assert max(figures.gaps) <= 6
+
+
+def test_polls_go_on_although_two_of_five_invocations_die(measured: Report) -> None:
+    figures = run(CRASHING_SEEDS, CRASHING)
+    measured(f"worlds where 40 % of the invocations die: {figures}")
+    assert percentile(figures.gaps, 0.999) <= 120
+
+
+@pytest.mark.parametrize("first", range(STORMY_SEEDS.start, STORMY_SEEDS.stop, CHUNK))
+def test_every_promise_is_kept_in_any_weather(first: int, measured: Report) -> None:
+    figures = run(range(first, first + CHUNK), None)
+    measured(f"stormy worlds from seed {first}: {figures}")

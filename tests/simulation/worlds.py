@@ -1,0 +1,503 @@
+"""Random worlds: a seed says what tasks, providers and receivers there are, and what goes wrong.
+
+The same seed always makes the same world, call by call. Nobody but the world draws from its random numbers in an order
+that could differ: all threads are greenlets in virtual time.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from renderbell.delivery import Answer
+from renderbell.errors import ProviderUnavailable
+from renderbell.poll import PollSettings
+from renderbell.providers import Connection, HttpRequest, HttpResponse
+from renderbell.task import ErrorCode, Status, Task
+from tests.deployment import NOTIFIER, POLLER, Said
+from tests.fake_source import FakeFile, video_bytes
+from tests.simulation.ends import assert_all_ended_well
+from tests.universe import PART_BYTES, Call, Trouble, Universe
+from tests.virtual import START, Process
+
+STORM_S = 900.0  # from then on nothing goes wrong any more, so that every promise can be kept
+CALM_LATENCY_S = 0.5
+DIES_WITHIN = {POLLER: 300, NOTIFIER: 40, "api": 8}  # calls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weather:
+    """How likely what goes wrong, until the storm is over."""
+
+    crashes: float = 0.0  # of invocations
+    errors: float = 0.0  # of calls to AWS
+    lost: float = 0.0  # of asynchronous invocations and ticks
+    doubled: float = 0.0
+    late: float = 0.0  # up to a minute
+    tick_jitter_s: float = 1.0
+    lag_s: float = 0.1  # of the index, at most
+    skew_s: float = 0.0  # of each clock, either way
+    changes: bool = False  # of workers and slots
+
+
+CALM = Weather()
+CRASHING = Weather(crashes=0.4)
+
+
+def stormy(rng: random.Random) -> Weather:
+    """Everything may go wrong; how much differs between worlds."""
+
+    def some(most: float) -> float:
+        return rng.choice([0.0, rng.uniform(0, most), most])
+
+    return Weather(
+        crashes=some(0.4),
+        errors=some(0.02),
+        lost=some(0.4),
+        doubled=some(0.3),
+        late=some(0.4),
+        tick_jitter_s=some(20.0),
+        lag_s=some(2.0),
+        skew_s=some(0.5),
+        changes=rng.random() < 0.3,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What a provider will make of a task, and what its owner does meanwhile."""
+
+    outcome: str
+    ends_s: float
+    asked_at_s: float
+    deadline_s: int
+    connection: str
+    cancelled: bool = False
+    deleted: bool = False
+    dead_source: bool = False
+
+
+@dataclass
+class Figures:
+    """What was measured, in seconds unless said otherwise."""
+
+    first_polls: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)  # beyond the interval
+    reads: list[int] = field(default_factory=list)  # of a task's items, besides looks
+    writes: list[int] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Figures) -> None:
+        """Takes in what another world has measured."""
+        self.first_polls += other.first_polls
+        self.gaps += other.gaps
+        self.reads += other.reads
+        self.writes += other.writes
+        self.counts.update(other.counts)
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
+        first, gaps = self.first_polls, self.gaps
+        return (
+            f"{told}; first poll p50 {percentile(first, 0.5):.1f} p99 {percentile(first, 0.99):.1f} "
+            f"max {max(first):.1f} s; gap beyond the interval p99 {percentile(gaps, 0.99):.1f} "
+            f"p99.9 {percentile(gaps, 0.999):.1f} max {max(gaps):.1f} s; "
+            f"reads p50 {percentile(self.reads, 0.5)} max {max(self.reads)}, "
+            f"writes p50 {percentile(self.writes, 0.5)} max {max(self.writes)} a task"
+        )
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that this share of the values does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def run_world(seed: int, weather: Weather | None) -> Figures:
+    """Runs a world to its end; an error says how to see it again."""
+    try:
+        return RandomWorld(seed, weather).run()
+    except BaseException as error:
+        name = {CALM: "calm", CRASHING: "crashing", None: "stormy"}[weather]
+        error.add_note(f"again: .venv/bin/python -m tests.simulation.soak --weather {name} --first {seed} --worlds 1")
+        raise
+
+
+class RandomWorld:
+    """A universe with a population, both drawn from a seed."""
+
+    def __init__(self, seed: int, weather: Weather | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.weather = weather if weather is not None else stormy(self.rng)
+        self.lives: dict[str, Life] = {}  # by the provider's task id
+        self.dead_urls: set[str] = set()
+        self.healthy: set[str] = set()  # connections that always answer soon, with no limit on their rate
+        self._trouble: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+        self._dies_in: dict[Process, int] = {}
+        self._behave: dict[str, Callable[[float], tuple[float, Answer]]] = {}
+        self.polled: dict[str, list[float]] = defaultdict(list)  # by connection
+        self.asked: dict[str, list[float]] = defaultdict(list)  # by the provider's task id, by pollers alone
+        self.resettled_s: list[float] = []  # when workers or slots changed
+        draws = self.rng
+        self.universe = Universe(
+            plan=self._plan,
+            lag=lambda: draws.uniform(0.0, self.weather.lag_s),
+            skew=lambda: draws.uniform(-self.weather.skew_s, self.weather.skew_s),
+            arrivals=self._arrivals,
+            latency=lambda: draws.uniform(0.002, 0.01),
+            seed=seed,
+            workers=draws.choice([1, 1, 2, 3]),
+            slots=draws.choice([1, 2, 3]),
+            concurrency=draws.choice([2, 8, 64]),
+        )
+        self._scripted_fetch = self.universe._fetch
+        self.universe._fetch = self._fetch
+        self.universe._post = self._verified(self.universe._post)
+        self._populate()
+        self.universe.tick_while_due(first_s=draws.uniform(0, 60))
+
+    def run(self) -> Figures:
+        """Lets the world come to its end, asserts every promise, and returns what was measured."""
+        world = self.universe
+        world.run_to_the_end()
+        assert_all_ended_well(world, dead=self.dead_urls)
+        for task in world.all_tasks():
+            self._assert_true(task)
+            self._assert_within_bounds(task)
+        for name in world.connections:
+            self._assert_within_rate(name)
+        return self._measured()
+
+    # -- what there is ------------------------------------------------------------------------------------------------
+
+    def _populate(self) -> None:
+        rng, world = self.rng, self.universe
+        for number in range(rng.randint(1, 4)):
+            self._connect(f"c{number}")
+        urls = [f"https://r{number}.example.com/hook" for number in range(rng.randint(1, 4))]
+        for url in urls:
+            self._receive(url)
+        number = 0
+        for _ in range(rng.randint(1, 3)):
+            at_s = rng.uniform(0, 200)
+            connection = rng.choice(sorted(world.connections))
+            spread_s = rng.choice([0.0, 1.0, 60.0])
+            for _ in range(rng.choice([1, 2, 3, 8])):
+                number += 1
+                self._task(number, connection, at_s + rng.uniform(0, spread_s), urls)
+        if self.weather.changes:
+            for _ in range(rng.randint(1, 2)):
+                self._resettle(rng.uniform(60, 900))
+
+    def _connect(self, name: str) -> None:
+        rng = self.rng
+        interval_s = rng.choice([5, 10, 20, 30, 60, 120, 300])
+        limits: dict[str, Any] = {}
+        if rng.random() < 0.2:
+            limits["max_polls_per_s"] = rng.choice([0.2, 1, 5])
+        if rng.random() < 0.2:
+            limits["max_concurrency"] = rng.choice([1, 2, 5])
+        self.universe.connect(name, poll_interval_s=interval_s, **limits)
+        if rng.random() < 0.3:
+            for _ in range(rng.randint(1, 2)):
+                begin = rng.uniform(0, 600)
+                kind = rng.choice(["dead", "429", "500", "401", "nonsense", "flaky"])
+                self._trouble[name].append((begin, begin + rng.choice([20, 120, 600]), kind))
+        elif not limits:
+            self.healthy.add(name)
+
+    def _receive(self, url: str) -> None:
+        rng = self.rng
+        kind = rng.choice(["good", "good", "good", "slow", "flaky", "down for a while", "dead", "gone"])
+        until_s = rng.uniform(100, 2000)
+        own = random.Random(rng.random())
+
+        def behave(now_s: float) -> tuple[float, Answer]:
+            match kind:
+                case "slow":
+                    return own.uniform(1, 14), Answer(200)
+                case "flaky" if now_s < 2 * STORM_S and own.random() < 0.5:
+                    return 0.1, Answer(500)
+                case "down for a while" if now_s < until_s:
+                    return own.choice([(0.1, Answer(503, retry_after_s=60.0)), (15.0, Answer(None, error="timeout"))])
+                case "dead":
+                    return 15.0, Answer(None, error="timeout")
+                case "gone":
+                    return 0.1, Answer(410)
+            return 0.1, Answer(204)
+
+        self._behave[url] = behave
+        if kind in {"dead", "gone"}:
+            self.dead_urls.add(url)
+
+    def _task(self, number: int, connection: str, at_s: float, urls: Sequence[str]) -> None:
+        rng, world = self.rng, self.universe
+        outcome = rng.choice(
+            ["video"] * 6 + ["two videos", "failed", "cancelled", "unknown", "no file", "never", "unknown at first"]
+        )
+        ends_s = at_s + rng.choice([0.0, rng.uniform(0, 60), rng.uniform(0, 400)])
+        deadline_s = rng.choice([60, 300, 900])
+        life = Life(outcome, ends_s, at_s, deadline_s, connection)
+        name = f"https://cdn.example.com/{number}"
+        life = replace(life, dead_source=self._source(name, outcome))
+        events = rng.choice([None, ["task.processing", "task.completed", "task.failed", "task.expired"]])
+        provider_task_id = f"p{number}"
+        world.register(
+            *_script(life, name),
+            connection=connection,
+            at_s=at_s,
+            webhooks=rng.sample(urls, rng.randint(0, min(2, len(urls)))),
+            events=events,
+            deadline_s=deadline_s,
+        )
+        doing = rng.random()
+        if doing < 0.16:
+            delay_s = rng.choice([rng.uniform(0.1, 5), ends_s - at_s + rng.uniform(0.1, 20), rng.uniform(5, 300)])
+            life = replace(life, cancelled=doing < 0.08, deleted=doing >= 0.08)
+            act = world.cancel if life.cancelled else world.delete
+            act(f"tsk_{number:026d}", at_s=at_s + delay_s)
+        self.lives[provider_task_id] = life
+
+    def _source(self, name: str, outcome: str) -> bool:
+        """Puts the files there; whether they can never be had."""
+        rng, world = self.rng, self.universe
+        kind = rng.choice(["fine"] * 5 + ["slow", "very slow", "breaks off", "no ranges", "dead"])
+        chunk_s = {"slow": rng.uniform(1, 15), "very slow": rng.uniform(15, 19)}.get(kind, 0.01)
+        for n in (1, 2) if outcome == "two videos" else (1,):
+            size = rng.choice([300, PART_BYTES, rng.randint(100, 5 * PART_BYTES)])
+            file = FakeFile(
+                video_bytes(size, seed=rng.randrange(1000)),
+                chunk=PART_BYTES // (6 if kind == "very slow" else 2),
+                ranges=kind != "no ranges",
+                on_chunk=lambda offset: world.world.sleep(chunk_s),
+            )
+            world.sources.files[f"{name}-{n}.mp4"] = file
+            if kind == "breaks off":
+                file.breaks_after = rng.randint(1, 3 * PART_BYTES)
+                world.world.at(START + timedelta(seconds=1500), partial(_mend, file))
+            if kind == "dead":
+                file.status = 404
+        return kind == "dead"
+
+    def _resettle(self, at_s: float) -> None:
+        workers, more = self.rng.choice([1, 2, 3, 4]), self.rng.choice([0, 2])
+
+        def change() -> None:
+            before = self.universe.settings
+            self.universe.settings = PollSettings(workers, before.slots + more, before.concurrency)
+
+        self.resettled_s.append(at_s)
+        self.universe.world.at(START + timedelta(seconds=at_s), change)
+
+    # -- what goes wrong ----------------------------------------------------------------------------------------------
+
+    @property
+    def _now_s(self) -> float:
+        return self.universe.now_s
+
+    @property
+    def _storm(self) -> bool:
+        return self._now_s < STORM_S
+
+    def _plan(self, call: Call) -> Trouble | None:
+        process, rng, weather = call.process, self.rng, self.weather
+        if process is None or not self._storm:
+            return None
+        if weather.crashes:
+            if process not in self._dies_in:
+                self._dies_in[process] = self._last_call(process.name) if self._is_doomed(process) else -1
+            self._dies_in[process] -= 1
+            if self._dies_in[process] == 0:
+                return rng.choice([Trouble.DIES_BEFORE, Trouble.DIES_AFTER])
+        if call.service not in {"provider", "receiver", "source"} and rng.random() < weather.errors:
+            return rng.choice([Trouble.FAILS_BEFORE, Trouble.FAILS_AFTER])
+        return None
+
+    def _last_call(self, function: str) -> int:
+        """The call at which a doomed invocation dies, early ones as likely as late ones."""
+        return int(math.exp(self.rng.uniform(0, math.log(DIES_WITHIN[function]))))
+
+    def _is_doomed(self, process: Process) -> bool:
+        if self.rng.random() >= self.weather.crashes:
+            return False
+        if self.rng.random() < 0.5:  # at a time instead of a call
+            world = self.universe.world
+            dies_s = self.rng.uniform(0, 180 if process.name == POLLER else 20)
+            world.at(world.now() + timedelta(seconds=dies_s), lambda: world.kill(process))
+            return False
+        return True
+
+    def _arrivals(self, function: str) -> Sequence[float]:
+        rng, weather = self.rng, self.weather
+        usual_s = rng.uniform(0, weather.tick_jitter_s) if function == "schedule" else rng.uniform(0.02, 0.2)
+        if not self._storm:
+            return (0.05,)
+        if rng.random() < weather.lost:
+            return ()
+        if rng.random() < weather.late:
+            usual_s = rng.uniform(0, 60)
+        if rng.random() < weather.doubled:
+            return (usual_s, usual_s + rng.uniform(0, 60))
+        return (usual_s,)
+
+    def _fetch(self, connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        now_s = self._now_s
+        self.polled[connection.name].append(now_s)
+        process = self.universe.world.process
+        if process is not None and process.name == POLLER:
+            self.asked[request.url.rsplit("/", 1)[-1]].append(now_s)
+        for begin_s, end_s, kind in self._trouble[connection.name]:
+            if begin_s <= now_s < end_s:
+                answer = self._troubled(kind, timeout_s)
+                if answer is not None:
+                    return answer
+        return self._scripted_fetch(connection, request, timeout_s)
+
+    def _troubled(self, kind: str, timeout_s: float) -> HttpResponse | None:
+        sleep = self.universe.world.sleep
+        match kind:
+            case "dead":
+                sleep(timeout_s)
+                raise ProviderUnavailable("timeout")
+            case "429":
+                sleep(0.1)
+                return HttpResponse(429, {"Retry-After": "20"}, b"")
+            case "nonsense":
+                sleep(0.1)
+                return HttpResponse(200, {}, b"<html>")
+            case "flaky" if self.rng.random() < 0.5:
+                sleep(0.1)
+                return HttpResponse(502, {}, b"")
+            case "500" | "401":
+                sleep(0.1)
+                return HttpResponse(int(kind), {}, b"{}")
+        return None
+
+    def _verified(self, post: Callable[..., Answer]) -> Callable[..., Answer]:
+        """Receivers that verify every signature, and then answer by their own nature."""
+
+        def answer(url: str, headers: Mapping[str, str], body: bytes, timeout_s: float = 15.0) -> Answer:
+            delay_s, said = self._behave[url](self._now_s)
+            self.universe.world.sleep(max(0.0, delay_s - self.universe.receivers.latency_s))
+            post(url, headers, body, timeout_s)
+            return said
+
+        return answer
+
+    # -- what must hold -----------------------------------------------------------------------------------------------
+
+    def _assert_true(self, task: Task) -> None:
+        """Asserts that a task ended as its provider and its owner wanted."""
+        life = self.lives[task.provider_task_id]
+        about = f"{task.task_id} ended as {task.status} ({task.error}) though {life}"
+        match task.status:
+            case Status.COMPLETED:
+                assert "video" in life.outcome or life.outcome == "unknown at first", about
+            case Status.CANCELLED:
+                assert life.cancelled or life.outcome == "cancelled", about
+            case Status.EXPIRED:
+                late = task.expires_at.timestamp() - START.timestamp()
+                troubled = life.connection not in self.healthy or self.weather is not CALM
+                slow_answer = 60 if troubled else 1
+                assert life.outcome in {"never", "unknown", "no file", "unknown at first"} or (
+                    late <= life.ends_s + slow_answer or troubled
+                ), about
+            case Status.FAILED:
+                assert task.error is not None
+                expected = {
+                    ErrorCode.PROVIDER_FAILED: life.outcome == "failed",
+                    ErrorCode.PROVIDER_TASK_LOST: life.outcome in {"unknown"},
+                    ErrorCode.NO_VIDEO: life.outcome == "no file",
+                    ErrorCode.COPY_FAILED: life.dead_source,
+                }
+                assert expected.get(task.error.code, False), about
+
+    def _assert_within_rate(self, name: str) -> None:
+        """Asserts that a connection's rate held over any minute, but for what a hand-over may add."""
+        rate = self.universe.connections[name].max_polls_per_s
+        times = self.polled[name]
+        if rate is None:
+            return
+        most = rate * RATE_WINDOW_S + self.allowance(rate)
+        for index, begin_s in enumerate(times):
+            if any(at_s - RATE_WINDOW_S < begin_s < at_s + HAND_OVER_S for at_s in self.resettled_s):
+                continue
+            within = sum(1 for at_s in times[index:] if at_s < begin_s + RATE_WINDOW_S)
+            assert within <= most, f"{name}: {within} polls within a minute of {begin_s:.1f} s, allowed are {most}"
+
+    def _assert_within_bounds(self, task: Task) -> None:
+        """Asserts that reads and writes follow from what happened to a task, and not from how often it was polled."""
+        client, pk = self.universe.client, f"TASK#{task.task_id}"
+        attempts = len(self.universe.store_of_tests.attempts(task.task_id))
+        most = (CALLS_A_TASK, CALLS_AN_ATTEMPT) if self.weather is CALM else (2 * CALLS_A_TASK, 2 * CALLS_AN_ATTEMPT)
+        for kind, made in (("reads", client.reads[pk]), ("writes", client.writes[pk])):
+            allowed = most[0] + most[1] * attempts
+            assert made <= allowed, f"{pk}: {made} {kind} with {attempts} attempts, allowed are {allowed}"
+
+    @staticmethod
+    def allowance(rate: float) -> float:
+        """How many polls more a minute may see: a second's worth and one for each worker and hand-over."""
+        return rate * 5 + 12
+
+    def _measured(self) -> Figures:
+        world, figures = self.universe, Figures()
+        for task in world.all_tasks():
+            polls = self.asked[task.provider_task_id]
+            figures.counts[task.status] += 1
+            doubted = self.lives[task.provider_task_id].outcome in {"unknown", "unknown at first", "no file"}
+            if task.connection in self.healthy and polls and not doubted:
+                interval_s = world.connections[task.connection].poll_interval_s or 0
+                created_s = (task.created_at - START).total_seconds()
+                figures.first_polls.append(polls[0] - created_s)
+                figures.gaps += [after - before - interval_s for before, after in pairwise(polls) if before < STORM_S]
+            pk = f"TASK#{task.task_id}"
+            figures.reads.append(world.client.reads[pk])
+            figures.writes.append(world.client.writes[pk])
+        figures.counts["polls"] += sum(map(len, world.provider.polls.values()))
+        figures.counts["calls"] += len(world.boundaries.calls)
+        figures.counts["webhooks"] += len(world.receivers.received)
+        figures.counts["worlds"] += 1
+        return figures
+
+
+CALLS_A_TASK = 48  # ten tries of a copy, or a slow one whose claim is renewed for minutes
+CALLS_AN_ATTEMPT = 4
+RATE_WINDOW_S = 60.0
+HAND_OVER_S = 180.0  # an invocation with the settings before goes on that long
+
+
+def _mend(file: FakeFile) -> None:
+    file.breaks_after = None
+
+
+def _script(life: Life, name: str) -> list[Said]:
+    """What a provider says of a task, in Jimmy's words."""
+    running = Said(0, {"status": "processing", "progress": 10})
+    half = Said(life.asked_at_s + (life.ends_s - life.asked_at_s) / 2, {"status": "processing", "progress": 50})
+    unknown = Said(0, 404)
+    match life.outcome:
+        case "video":
+            end: dict[str, object] | int = {"status": "completed", "result": {"video_url": f"{name}-1.mp4"}}
+        case "two videos":
+            end = {"status": "completed", "result": {"video_url": [f"{name}-1.mp4", f"{name}-2.mp4"]}}
+        case "failed":
+            end = {"status": "failed", "error_message": "no GPU"}
+        case "cancelled":
+            end = {"status": "cancelled"}
+        case "no file":
+            end = {"status": "completed", "result": {}}
+        case "unknown":
+            return [unknown]
+        case "unknown at first":
+            end = {"status": "completed", "result": {"video_url": f"{name}-1.mp4"}}
+            return [unknown, Said(life.asked_at_s + 50, end)]
+        case _:
+            return [running, half]
+    return [running, half, Said(life.ends_s, end)]

@@ -1,0 +1,484 @@
+"""A deployment that can die anywhere: every call that leaves a process is a boundary where trouble may strike.
+
+The use cases, the store, the archive and the poller's threads are the real ones. Everything outside them is in this
+process and in virtual time, so a run that fails is repeated exactly.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from renderbell.archive import Archive
+from renderbell.delivery import Answer
+from renderbell.errors import (
+    AlreadyRegisteredError,
+    ConfigurationError,
+    ConflictError,
+    ConnectError,
+    InvalidInputError,
+    NotFoundError,
+    ProviderUnavailable,
+)
+from renderbell.items import parse_time
+from renderbell.poll import LEASE_S
+from renderbell.providers import Connection, HttpRequest, HttpResponse
+from renderbell.register import Tasks
+from renderbell.schedule import DUE_TOLERANCE_S
+from renderbell.store import Store
+from renderbell.task import TRANSITIONS, Status, Task
+from tests.deployment import (
+    API_FUNCTION,
+    NOTIFIER,
+    POLLER,
+    Deployment,
+    _Connections,
+)
+from tests.dynamodb import Item
+from tests.fake_source import FakeDownload, FakeDownloads
+from tests.s3 import BUCKET, FakeS3, SameThread, client_error
+from tests.virtual import START, DiedError, Process, World
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+
+TIME_LIMIT_S = {POLLER: 210.0, NOTIFIER: 300.0, API_FUNCTION: 28.0}
+TICK_EVERY_S = 60.0
+TICK_LOOKS_AHEAD_S = 170.0
+TABLE = "table"
+PART_BYTES = 1000
+MAX_VIDEO_BYTES = 20_000
+OUTAGES = (ClientError, ReadTimeoutError, GetParameterError, ConfigurationError)
+REFUSALS = (NotFoundError, ConflictError, InvalidInputError, AlreadyRegisteredError)  # answers, not trouble
+
+
+class Trouble(Enum):
+    """What may strike at a boundary."""
+
+    DIES_BEFORE = auto()
+    DIES_AFTER = auto()
+    FAILS_BEFORE = auto()
+    FAILS_AFTER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that leaves a process; `number` counts all calls of the world."""
+
+    number: int
+    service: str
+    operation: str
+    process: Process | None
+    at_s: float
+
+
+def _dynamodb_error(call: Call) -> Exception:
+    codes = ("ProvisionedThroughputExceededException", "InternalServerError", None)
+    code = codes[call.number % 3]
+    if code is None:
+        return ReadTimeoutError(endpoint_url="https://dynamodb.test")
+    return ClientError({"Error": {"Code": code, "Message": "trouble"}}, call.operation)
+
+
+def _s3_error(call: Call) -> Exception:
+    code = ("SlowDown", "InternalError", None)[call.number % 3]
+    return client_error(code, call.operation) if code else ReadTimeoutError(endpoint_url="https://s3.test")
+
+
+def _lambda_error(call: Call) -> Exception:
+    if call.number % 2:
+        return ReadTimeoutError(endpoint_url="https://lambda.test")
+    return ClientError({"Error": {"Code": "TooManyRequestsException", "Message": "trouble"}}, call.operation)
+
+
+FAILURES: Mapping[str, Callable[[Call], Exception]] = {
+    "dynamodb": _dynamodb_error,
+    "s3": _s3_error,
+    "lambda": _lambda_error,
+    "provider": lambda call: ProviderUnavailable("the connection was reset"),
+    "source": lambda call: ConnectError("the connection was reset"),
+    "receiver": lambda call: _NoAnswerError(),
+    "ssm": lambda call: ConfigurationError("the connections cannot be read from Parameter Store"),
+    "secrets": lambda call: GetParameterError("trouble"),
+}
+
+Plan = Callable[[Call], Trouble | None]
+
+
+def no_trouble(call: Call) -> Trouble | None:
+    """Nothing ever goes wrong."""
+
+
+class Boundaries:
+    """Counts the calls that leave processes, and lets trouble strike by a plan."""
+
+    def __init__(self, world: World, plan: Plan) -> None:
+        self.plan = plan
+        self.calls: list[Call] = []
+        self._world = world
+
+    @contextmanager
+    def around(self, service: str, operation: str, latency_s: float = 0.0) -> Iterator[None]:
+        """One call; its effect is the block."""
+        self._world.check_alive()
+        at_s = (self._world.now() - START).total_seconds()
+        call = Call(len(self.calls) + 1, service, operation, self._world.process, at_s)
+        self.calls.append(call)
+        trouble = self.plan(call)
+        if trouble is Trouble.DIES_BEFORE:
+            self._die(call)
+        if trouble is Trouble.FAILS_BEFORE:
+            raise FAILURES[service](call)
+        if latency_s:
+            self._world.sleep(latency_s)
+        yield
+        if trouble is Trouble.DIES_AFTER:
+            self._die(call)
+        if trouble is Trouble.FAILS_AFTER:
+            raise FAILURES[service](call)
+        if latency_s:
+            self._world.sleep(latency_s)
+        self._world.check_alive()
+
+    def _die(self, call: Call) -> None:
+        if call.process is None:
+            raise AssertionError("only an invocation can die")
+        self._world.kill(call.process)
+        raise DiedError
+
+
+class WatchedClient:
+    """A client of DynamoDB whose calls are boundaries; counts them by task and operation."""
+
+    def __init__(self, client: Any, boundaries: Boundaries, latency: Callable[[], float]) -> None:
+        self._client = client
+        self._boundaries = boundaries
+        self._latency = latency
+        self.exceptions = client.exceptions
+        self.reads: Counter[str] = Counter()
+        self.writes: Counter[str] = Counter()
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        call = getattr(self._client, operation)
+
+        def made(**arguments: Any) -> Any:
+            self._count(operation, arguments)
+            with self._boundaries.around("dynamodb", operation, self._latency()):
+                return call(**arguments)
+
+        return made
+
+    def _count(self, operation: str, arguments: Mapping[str, Any]) -> None:
+        if operation == "transact_write_items":
+            for action in arguments["TransactItems"]:
+                for write in action.values():
+                    self.writes[(write.get("Key") or write["Item"])["pk"]["S"]] += 1
+            return
+        key = arguments.get("Key") or arguments.get("Item") or {}
+        counter = self.reads if operation in {"get_item", "query"} else self.writes
+        if "pk" in key:
+            counter[key["pk"]["S"]] += 1
+        elif ":pk" in arguments.get("ExpressionAttributeValues", {}):
+            counter[arguments["ExpressionAttributeValues"][":pk"]["S"]] += 1
+
+
+class Sources(FakeDownloads):
+    """The files that providers link to; opening one is a boundary."""
+
+    def __init__(self, universe: Universe) -> None:
+        super().__init__({})
+        self._universe = universe
+
+    @contextmanager
+    def open(
+        self, url: str, *, connection: Connection | None, headers: Mapping[str, str], timeout_s: float
+    ) -> Iterator[FakeDownload]:
+        with self._universe.boundaries.around("source", "GET", self._universe.latency()):
+            pass
+        with super().open(url, connection=connection, headers=headers, timeout_s=timeout_s) as download:
+            yield download
+
+
+class Universe(Deployment):
+    """A deployment whose calls are boundaries, whose invocations have time limits, and whose schedule never ends.
+
+    `skew` draws how far an invocation's clock is off, `arrivals` what becomes of an asynchronous invocation or a tick:
+    the delays in seconds after which it arrives, none if it is lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        plan: Plan = no_trouble,
+        lag: Callable[[], float] = lambda: 0.0,
+        skew: Callable[[], float] = lambda: 0.0,
+        arrivals: Callable[[str], Sequence[float]] = lambda function: (0.05,),
+        latency: Callable[[], float] = lambda: 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(lag=lag, **options)
+        self.latency = latency
+        self.boundaries = Boundaries(self.world, plan)
+        dynamodb, s3 = self.services()
+        self.client = WatchedClient(dynamodb, self.boundaries, latency)
+        self.store = Store(cast("DynamoDBClient", self.client), TABLE, pause=lambda: self.world.sleep(0.02))
+        self.store_of_tests = Store(cast("DynamoDBClient", dynamodb), TABLE)  # no boundary
+        self.sources = Sources(self)
+        self.archive = cast(  # in the place of the scripted one
+            Any,
+            Archive(
+                cast("S3Client", s3),
+                BUCKET,
+                self.sources,
+                max_bytes=MAX_VIDEO_BYTES,
+                part_bytes=PART_BYTES,
+                put_bytes=PART_BYTES,
+                uploader=SameThread,
+            ),
+        )
+        self.table.watchers.append(self._check_write)
+        self.wrong: list[str] = []  # what must never happen, and did
+        self.alive = 0
+        self._skew = skew
+        self._arrivals = arrivals
+        self._planned = 0  # calls of the API that have no answer yet
+        self._coming = 0  # invocations on their way
+        self._spare_ids = count(1_000_000)
+        provider, receivers = self.provider, self.receivers
+        self._fetch, self._post = provider.fetch, receivers.post
+        provider.fetch = self._guarded_fetch  # type: ignore[method-assign]
+        receivers.post = self._guarded_post  # type: ignore[method-assign]
+
+    def services(self) -> tuple[Any, Any]:
+        """The clients of DynamoDB and S3; the calls of the second are boundaries already."""
+        self.s3 = FakeS3(around=lambda name: self.boundaries.around("s3", name, self.latency()))
+        return self.table, self.s3
+
+    def items(self) -> list[Item]:
+        """All items of the table."""
+        return self.table.items()
+
+    def objects(self) -> dict[str, bytes]:
+        """All objects of the bucket, by key."""
+        return {key: found.body for key, found in self.s3.objects.items()}
+
+    def open_uploads(self) -> int:
+        """How many multipart uploads are open."""
+        return len(self.s3.uploads)
+
+    # -- invocations --------------------------------------------------------------------------------------------------
+
+    def start(self, function_name: str, body: Callable[[], object], *, delay_s: float) -> None:
+        """Starts an invocation, which its time limit ends."""
+        if function_name == API_FUNCTION:
+            self._ask(body, delay_s)
+        else:
+            self._start(function_name, body, delay_s)
+
+    def _start(self, function_name: str, body: Callable[[], object], delay_s: float) -> Process:
+        process = Process(function_name, self._skew())
+        self._coming += 1
+
+        def run() -> None:
+            self._coming -= 1
+            limit = self.world.now() + timedelta(seconds=TIME_LIMIT_S[function_name])
+            timeout = self.world.at(limit, lambda: self.world.kill(process))
+            self.alive += 1
+            try:
+                body()
+            except (*REFUSALS, *OUTAGES):
+                pass  # Lambda notes a failed invocation, and goes on
+            finally:
+                self.alive -= 1
+                timeout.call_off()
+
+        self.world.spawn(run, delay_s=delay_s, process=process)
+        return process
+
+    def _ask(self, body: Callable[[], object], delay_s: float) -> None:
+        """A caller of the API, who asks again until there is an answer."""
+        self._planned += 1
+        answered: list[object] = []
+
+        def call() -> None:
+            try:
+                answered.append(body())
+            except REFUSALS as refusal:
+                answered.append(refusal)
+
+        def again() -> None:
+            if answered:
+                self._planned -= 1
+                return
+            self._start(API_FUNCTION, call, 0.0)
+            self.world.at(self.world.now() + timedelta(seconds=5), again)
+
+        self.world.at(self.world.now() + timedelta(seconds=delay_s), again)
+
+    def invoke(self, function_name: str, payload: Mapping[str, object]) -> None:
+        """Starts a function some time later, or never, or twice."""
+        with self.boundaries.around("lambda", function_name, self.latency()):
+            self.invocations.append((function_name, payload))
+            for delay_s in self._arrivals(function_name):
+                if function_name == POLLER:
+                    self._start(POLLER, lambda: self._fire(payload), delay_s)
+                else:
+                    self._start(NOTIFIER, lambda: self._notify(payload), delay_s)
+
+    def tasks(self, new_id: Callable[[], str]) -> Tasks:
+        """The owner's use cases; no id is given twice."""
+
+        def unused() -> str:
+            task_id = new_id()
+            while task_id and self.store_of_tests.task(task_id) is not None:
+                task_id = f"tsk_{next(self._spare_ids):026d}"
+            return task_id
+
+        return super().tasks(unused)
+
+    def clock(self) -> datetime:
+        """The time as the running process knows it."""
+        process = self.world.process
+        return self.world.now() + timedelta(seconds=process.skew_s if process is not None else 0.0)
+
+    # -- the schedule -------------------------------------------------------------------------------------------------
+
+    def tick_while_due(self, first_s: float = 5.0) -> None:
+        """Lets the schedule fire as long as anything is due, ever; leaves out the ticks that would find nothing."""
+        self._next_tick(START + timedelta(seconds=first_s))
+
+    def _next_tick(self, at: datetime) -> None:
+        def fire() -> None:
+            due = self.earliest_due()
+            busy = self._planned or self._coming or self.alive
+            if due is None and not busy:
+                return  # nothing will ever be due again
+            if due is not None and due <= at + timedelta(seconds=TICK_LOOKS_AHEAD_S):
+                for delay_s in self._arrivals("schedule"):
+                    self._start(POLLER, lambda: self._fire({}), delay_s)
+            idle_minutes = 0 if busy or due is None else (due - at) // timedelta(minutes=1) - 2
+            self._next_tick(at + timedelta(minutes=max(1, idle_minutes)))
+
+        self.world.at(at, fire)
+
+    def task(self, task_id: str) -> Task:
+        """A task as it is stored."""
+        task = self.store_of_tests.task(task_id)
+        if task is None:
+            raise AssertionError(f"no task {task_id}")
+        return task
+
+    def run_to_the_end(self) -> None:
+        """Lets the world go on until nothing is left to happen and every lease has ended; raises what broke."""
+        self.world.run_out()
+        self.world.run(self.world.now() + timedelta(seconds=LEASE_S))
+        if self.world.broken:
+            raise self.world.broken[0]
+
+    def all_tasks(self) -> list[Task]:
+        """All tasks as they are stored."""
+        ids = [item["pk"]["S"].removeprefix("TASK#") for item in self.items() if item["sk"]["S"] == "TASK"]
+        return [self.task(task_id) for task_id in ids]
+
+    def earliest_due(self) -> datetime | None:
+        """When the next item is due, whatever the index shows."""
+        times = [item["due_at"]["S"] for item in self.items() if "slot" in item and "due_at" in item]
+        return parse_time(min(times)) if times else None
+
+    def once_copying(self, act: Callable[[str], None]) -> None:
+        """Lets something happen each time a task begins to be copied."""
+
+        def watch(key: tuple[str, str], old: Item | None, new: Item | None) -> None:
+            if new is not None and old is not None and key[1] == "TASK":
+                began = (old["status"]["S"], new["status"]["S"])
+                if began[0] != began[1] == Status.COPYING:
+                    act(key[0].removeprefix("TASK#"))
+
+        self.table.watchers.append(watch)
+
+    # -- what leaves a process ----------------------------------------------------------------------------------------
+
+    def configured(self) -> _Connections:
+        """The connections; a process reads them once."""
+        process = self.world.process
+        if process is not None and "connections" not in process.knows:
+            with self.boundaries.around("ssm", "get_parameters_by_path", self.latency()):
+                process.knows.add("connections")
+        return super().configured()
+
+    def secrets(self, owner: str) -> list[str]:
+        """An owner's webhook secrets; a process reads the master once."""
+        process = self.world.process
+        if process is not None and "master" not in process.knows:
+            with self.boundaries.around("secrets", "get_secret_value", self.latency()):
+                process.knows.add("master")
+        return super().secrets(owner)
+
+    def _guarded_fetch(self, connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        with self.boundaries.around("provider", "GET"):
+            return self._fetch(connection, request, timeout_s)
+
+    def _guarded_post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float = 15.0) -> Answer:
+        answer: Answer | None = None
+        try:
+            with self.boundaries.around("receiver", "POST"):
+                answer = self._post(url, headers, body, timeout_s)
+        except _NoAnswerError:
+            return Answer(None, error="connection_reset")
+        return answer
+
+    # -- what must always hold ----------------------------------------------------------------------------------------
+
+    def _check_write(self, key: tuple[str, str], old: Item | None, new: Item | None) -> None:
+        if old is None or new is None:
+            return
+        if key[1] == "TASK":
+            self._check_task_write(key[0], old, new)
+        if key[1] == "TASK" or key[1].startswith("DELIVERY#"):
+            self._check_claim(key, old, new)
+
+    def _check_task_write(self, pk: str, old: Item, new: Item) -> None:
+        before, after = Status(old["status"]["S"]), Status(new["status"]["S"])
+        if before is not after and after not in TRANSITIONS[before]:
+            self._wrong(f"{pk} went from {before} to {after}")
+        if int(new["version"]["N"]) < int(old["version"]["N"]):
+            self._wrong(f"{pk} went back to an older version")
+
+    def _check_claim(self, key: tuple[str, str], old: Item, new: Item) -> None:
+        if "token" not in new or new["token"] == old.get("token"):
+            return
+        due_at = parse_time(old["due_at"]["S"])
+        now, tries = self.world.now(), int(old.get("tries", {"N": "0"})["N"])
+        if "token" in old:
+            early_s = (due_at - now).total_seconds() - CLOCKS_APART_S
+            if early_s > 0:
+                self._wrong(f"{key} was claimed {early_s} s before another's claim had ended")
+        elif tries:
+            early_s = (due_at - now).total_seconds() - DUE_TOLERANCE_S - CLOCKS_APART_S
+            if early_s > 0:
+                self._wrong(f"{key} was tried again {early_s} s before it was due")
+
+    def _wrong(self, what: str) -> None:
+        self.wrong.append(f"{(self.world.now() - START).total_seconds():.3f} s: {what}")
+
+
+CLOCKS_APART_S = 1.0
+
+
+class _NoAnswerError(Exception):
+    """A receiver was not heard."""
+
+
+__all__ = ["Boundaries", "Call", "Trouble", "Universe", "no_trouble"]
