@@ -14,7 +14,8 @@ parts = bootstrap.notifier()
 @logger.inject_lambda_context
 def handler(event: dict[str, object], context: LambdaContext) -> None:
     """Serves `{"pk", "sk"}` of a task or a delivery, or `{"items": [...]}` of one endpoint's deliveries."""
-    logger.info("handling", extra={"event": event})
+    items = event.get("items")
+    logger.info("handling", extra={"items": len(items)} if isinstance(items, list) else {"event": event})
     try:
         parts.notifier.handle(event, lambda: context.get_remaining_time_in_millis() / 1000)
     finally:

@@ -566,6 +566,8 @@ def test_alarms_on_our_own_metrics_name_the_service_that_writes_them() -> None:
         "UnreadableItem",
         "UnreadableDelivery",
         "CopyFailed",
+        "CleanUpFailed",
+        "PollNotKept",
     }
     for alarm in own:
         (dimension,) = alarm["Dimensions"]

@@ -363,7 +363,7 @@ class TestPoison:
         assert (waiting.state, waiting.last_error, waiting.tries) == (DeliveryState.PENDING, INTERNAL, 1)
         assert waiting.due_at == START + timedelta(seconds=5.05), "the claim does not have to run out"
         (attempt,) = world.store.attempts(poison)
-        assert (attempt.error, attempt.detail) == (INTERNAL, "internal error: ValueError")
+        assert (attempt.error, attempt.detail) == (INTERNAL, "internal error: UnreadableItemError")
         while (due := delivery_of(world, poison).due_at) is not None:
             send(world, poison, at_s=max(world.now_s, (due - START).total_seconds()))
         ended = delivery_of(world, poison)

@@ -54,6 +54,8 @@ from renderbell.task import (
 )
 from renderbell.transition import TransitionStore, owed
 
+INTERRUPTED = "the copy was interrupted: its process died or ran out of time"
+
 logger = Logger()
 
 # A copy that goes on and on ends here: 5 GiB at 17 kB/s take as long. S3 keeps an upload's parts for longer.
@@ -146,9 +148,10 @@ class Notifier:
                     until = None if keeps_due else now + timedelta(seconds=CLAIM_S)
                     return self.store.claim_work(work, self.new_token(), until)
                 case Later(due_at):
-                    self.store.postpone_work(work, due_at, interrupted=True)
+                    problem = None if cleaning else PollError("copy", INTERRUPTED, now)
+                    self.store.postpone_work(work, due_at, interrupted=True, problem=problem)
                 case Exhausted():
-                    self._fail(work, "the last try to copy was interrupted")
+                    self._fail(work, INTERRUPTED)
         except ClaimLostError:
             logger.info("claimed by another", extra={"task_id": task_id})
         return None
@@ -158,6 +161,9 @@ class Notifier:
         held = _Held(self.store, work, self.clock, seconds_left)
         try:
             files = self._copy_files(held)
+            now = self.clock()
+            done = copied(held.work.task, files, now, clean=held.work.interrupted)
+            self._finish(held.work, replace(done, last_poll_error=None), now)
         except ClaimLostError:
             logger.warning("claim lost", extra={"task_id": work.task.task_id})
             self._withdraw(work.task)
@@ -177,9 +183,6 @@ class Notifier:
             logger.exception("copy broke", extra={"task_id": work.task.task_id})
             broke = CopyError(f"internal error: {type(error).__name__}")
             return self._put_off(held.work, broke, doubtful=True)
-        now = self.clock()
-        done = copied(held.work.task, files, now, clean=held.work.interrupted)
-        self._finish(held.work, replace(done, last_poll_error=None), now)
         return False
 
     def _copy_files(self, held: _Held) -> list[StoredFile]:
@@ -308,6 +311,7 @@ class Notifier:
             delays = COPY_RETRIES.delays_s
             delay_s = max(delays[1], delays[min(work.tries, len(delays)) - 1])
             logger.warning("clean-up failed", extra={"task_id": task.task_id, "error": str(error)})
+            self.count("CleanUpFailed", 1)
             try:
                 self.store.postpone_work(work, self.clock() + timedelta(seconds=delay_s))
             except ClaimLostError:

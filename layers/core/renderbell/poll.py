@@ -25,7 +25,7 @@ from renderbell.errors import ConfigurationError, ProviderError
 from renderbell.outbox import Outbox
 from renderbell.providers import poll_schedule_for
 from renderbell.schedule import PollSchedule
-from renderbell.store import ConnectionHealth, DueDelivery, Lease, Served, UnreadableItem, task_key
+from renderbell.store import ConnectionHealth, DueDelivery, Lease, Served, UnreadableItem, UnreadableItemError, task_key
 from renderbell.task import Request, Step, Task, advance, expire
 from renderbell.transition import Changed, change_task
 
@@ -204,9 +204,12 @@ class _Tick:
         at = self._p.clock()
         found = self._readable(list(self._read_due(since)))
         if self._woken_for is not None and since is None:
-            task = self._p.store.task(self._woken_for)  # an index may lag behind
-            if task is not None and task.step is not None:
-                found.append(task)
+            try:
+                task = self._p.store.task(self._woken_for)  # an index may lag behind
+            except UnreadableItemError as error:
+                found += self._readable([UnreadableItem(error.key)])
+            else:
+                found += [task] if task is not None and task.step is not None else []
         self._looked_at = at
         self._next_look = at + timedelta(seconds=LOOK_S)
         return _Looked(at, since, None, found)
@@ -381,6 +384,8 @@ class _Tick:
         fault = None if message.answered else message.error
         health = self._agenda.finish(message.task_id, message.saved, fault, now, judged=message.judged)
         self._p.count("Polls", 1)
+        if not message.judged:
+            self._p.count("PollNotKept", 1)
         if message.changed:
             self._p.count("Transitions", 1)
         if message.error is not None:

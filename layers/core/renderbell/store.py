@@ -229,14 +229,14 @@ class Store:
             raise AlreadyOngoingError(winner["task_id"]) from None
 
     def task(self, task_id: str) -> Task | None:
-        """The whole task, read consistently."""
+        """The whole task, read consistently; raises `UnreadableItemError`, as all that reads one item does."""
         item = self._get(task_key(task_id))
-        return None if item is None else items.task_from(task_id, item)
+        return None if item is None else _read(items.task_from, item)
 
     def request(self, task_id: str) -> Request | None:
         """What was asked when the task was registered."""
         item = self._get({"pk": f"TASK#{task_id}", "sk": "REQUEST"})
-        return None if item is None else items.request_from(task_id, item)
+        return None if item is None else _read(items.request_from, item)
 
     def save(self, before: Task, after: Task, deliveries: Sequence[Delivery] = (), *, token: str | None = None) -> Task:
         """Writes what changed between two states of a task, if its version (and its holder's token) still stands.
@@ -323,7 +323,7 @@ class Store:
         }
 
     def _conflict(self, task_id: str, item: Mapping[str, Any] | None) -> VersionConflictError:
-        return VersionConflictError(task_id, items.task_from(task_id, item) if item else None)
+        return VersionConflictError(task_id, _read(items.task_from, item) if item else None)
 
     @staticmethod
     def _marker_key(task: Task) -> Key:
@@ -470,24 +470,7 @@ class Store:
         item = self._get(task_key(task_id))
         if item is None:
             return None
-        upload = item.get("upload")
-        return Work(
-            task=items.task_from(task_id, item),
-            tries=int(item.get("tries", 0)),
-            token=item.get("token"),
-            upload=upload
-            and Upload(
-                **{
-                    "validator": None,
-                    **upload,
-                    "n": int(upload["n"]),
-                    "part_size": int(upload["part_size"]),
-                    "size_bytes": int(upload["size_bytes"]) if "size_bytes" in upload else None,
-                }
-            ),
-            stored=tuple(items.file_from(file) for file in item.get("stored", ())),
-            interrupted=bool(item.get("interrupted")),
-        )
+        return _read(_work_from, item)
 
     def claim_work(self, seen: Work, token: str, until: datetime | None) -> Work | None:
         """Claims a task's step as it was seen, counting the try; None if it changed meanwhile.
@@ -608,7 +591,7 @@ class Store:
 
     def deliveries(self, task_id: str) -> tuple[Delivery, ...]:
         """All deliveries of a task, read consistently; one that cannot be read is left out."""
-        return tuple(_readable(items.delivery_from, task_id, self._delivery_items(task_id)))
+        return tuple(_readable(items.delivery_from, self._delivery_items(task_id)))
 
     def _delivery_items(self, task_id: str) -> Iterator[dict[str, Any]]:
         return self._query(
@@ -620,12 +603,7 @@ class Store:
     def delivery(self, pk: str, sk: str) -> Delivery | None:
         """One delivery by its key, read consistently; raises `UnreadableItemError`."""
         item = self._get({"pk": pk, "sk": sk})
-        if item is None:
-            return None
-        try:
-            return items.delivery_from(task_id_of(pk), item)
-        except Exception as error:  # whatever is wrong with it
-            raise UnreadableItemError((pk, sk)) from error
+        return None if item is None else _read(items.delivery_from, item)
 
     def claim_delivery(self, seen: Delivery, token: str, until: datetime | None) -> Delivery | None:
         """Claims a pending delivery as it was seen, counting the try; None if it changed meanwhile.
@@ -673,7 +651,7 @@ class Store:
             ExpressionAttributeValues=to_wire({":pk": f"TASK#{task_id}", ":prefix": "ATTEMPT#"}),
             ConsistentRead=True,
         )
-        return tuple(_readable(items.attempt_from, task_id, found))
+        return tuple(_readable(items.attempt_from, found))
 
     # -- API keys ---------------------------------------------------------------------------------------------------
 
@@ -779,14 +757,41 @@ def _due_from(item: Mapping[str, Any]) -> Task | DueDelivery:
     return DueDelivery((item["pk"], item["sk"]), *items.due_endpoint_from(item))
 
 
-def _readable(
-    read: Callable[[str, Mapping[str, Any]], T], task_id: str, found: Iterable[Mapping[str, Any]]
-) -> Iterator[T]:
+def _read(read: Callable[[str, Mapping[str, Any]], T], item: Mapping[str, Any]) -> T:
+    """What a task's item holds; raises `UnreadableItemError` if it is not as this package writes it."""
+    try:
+        return read(task_id_of(item["pk"]), item)
+    except Exception as error:  # whatever is wrong with it
+        raise UnreadableItemError((item["pk"], item["sk"])) from error
+
+
+def _work_from(task_id: str, item: Mapping[str, Any]) -> Work:
+    upload = item.get("upload")
+    return Work(
+        task=items.task_from(task_id, item),
+        tries=int(item.get("tries", 0)),
+        token=item.get("token"),
+        upload=upload
+        and Upload(
+            **{
+                "validator": None,
+                **upload,
+                "n": int(upload["n"]),
+                "part_size": int(upload["part_size"]),
+                "size_bytes": int(upload["size_bytes"]) if "size_bytes" in upload else None,
+            }
+        ),
+        stored=tuple(items.file_from(file) for file in item.get("stored", ())),
+        interrupted=bool(item.get("interrupted")),
+    )
+
+
+def _readable(read: Callable[[str, Mapping[str, Any]], T], found: Iterable[Mapping[str, Any]]) -> Iterator[T]:
     """What a task's items hold, but for those that are not as this package writes them."""
     for item in found:
         try:
-            yield read(task_id, item)
-        except Exception:  # whatever is wrong with it, the others can be read
+            yield _read(read, item)
+        except UnreadableItemError:
             logger.exception("item cannot be read", extra={"pk": item["pk"], "sk": item["sk"]})
 
 

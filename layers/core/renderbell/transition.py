@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from aws_lambda_powertools import Logger
+
 from renderbell import webhooks
 from renderbell.delivery import EVENT_OF_STATUS, Delivery
 from renderbell.errors import VersionConflictError
+from renderbell.store import UnreadableItemError
 from renderbell.task import Request, Status, Task
 
 TRIES = 8
+
+logger = Logger()
 
 
 class TransitionStore(Protocol):
@@ -41,13 +46,20 @@ class Changed:
 
 
 def owed(store: TransitionStore, before: Task, after: Task, now: datetime) -> tuple[Delivery, ...]:
-    """The deliveries that a change of state owes; the request is read only where there may be any."""
+    """The deliveries that a change of state owes; the request is read only where there may be any.
+
+    A request that cannot be read names nobody to tell: it must not keep its task from ending.
+    """
     event = EVENT_OF_STATUS.get(after.status)
     if before.status is after.status or event is None:
         return ()
     if after.status is Status.PROCESSING and not after.tells_processing:
         return ()
-    request = store.request(after.task_id)
+    try:
+        request = store.request(after.task_id)
+    except UnreadableItemError:
+        logger.exception("nobody can be told", extra={"task_id": after.task_id, "event": event})
+        return ()
     return webhooks.deliveries_for(after, request, event, now) if request is not None else ()
 
 

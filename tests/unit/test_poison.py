@@ -1,0 +1,136 @@
+"""A task that breaks whoever handles it: it blocks no other, backs off, shows its error, and ends."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from renderbell.errors import CopyError
+from renderbell.notify import INTERRUPTED
+from renderbell.store import task_key
+from renderbell.task import PollError, Status, Task
+from tests.deployment import NOTIFIER, Deployment, processing, succeeded
+from tests.fake_source import FakeFile, video_bytes
+from tests.universe import Call, Trouble, Universe
+
+HOOK = "https://example.com/hook"
+
+
+def spoil(world: Deployment, key: dict[str, str], **attributes: Any) -> None:
+    """Overwrites attributes of an item, in wire form, behind the store's back."""
+    (item,) = [one for one in world.table.items() if one["pk"]["S"] == key["pk"] and one["sk"]["S"] == key["sk"]]
+    world.table.put_item(TableName="table", Item=item | attributes)
+
+
+class TestACopyWhoseProcessDiesEveryTime:
+    @staticmethod
+    def world() -> Universe:
+        def dies(call: Call) -> Trouble | None:
+            return Trouble.DIES_BEFORE if call.service == "s3" and call.operation == "put_object" else None
+
+        world = Universe(plan=dies)
+        world.sources.files["https://cdn.example.com/video.mp4?signature=s"] = FakeFile(video_bytes(500))
+        return world
+
+    def test_backs_off_shows_it_and_ends_as_its_schedule_ends(self) -> None:
+        world = self.world()
+        task = world.register(succeeded(), webhooks=[HOOK])
+        shown: list[PollError | None] = []
+
+        def watch(key: tuple[str, str], *_: object) -> None:
+            if key[1] == "TASK":
+                shown.append(world.task(task).last_poll_error)
+
+        world.table.watchers.append(watch)
+        world.tick_while_due()
+        world.run_to_the_end()
+        ended = world.task(task)
+        assert ended.error is not None
+        assert (ended.status, ended.error.code, ended.error.message) == (Status.FAILED, "copy_failed", INTERRUPTED)
+        assert [one.data["type"] for one in world.messages(task)] == ["task.failed"]
+        assert any(one is not None and (one.kind, one.message) == ("copy", INTERRUPTED) for one in shown)
+        puts = [call.at_s for call in world.boundaries.calls if call.operation == "put_object"]
+        assert len(puts) == 10
+        assert puts[-1] - puts[-2] > 8 * 3600, "the last try comes eight hours after the one before"
+        assert world.counts["CopyFailed"] == 1
+
+    def test_delays_no_other_task(self) -> None:
+        world = self.world()
+        world.register(succeeded())
+        other = world.register(processing(), at_s=1)
+        world.tick_at(30)
+        world.run(90)
+        polls = world.polls(other)
+        assert len(polls) >= 8
+        assert max(after - before for before, after in pairwise(polls)) < 11
+
+
+def test_a_copy_that_cannot_be_noted_as_done_is_put_off_at_once_and_shows_why() -> None:
+    world = Deployment()
+    task = world.register(succeeded())
+    save = world.store.save
+
+    def refused(before: Task, after: Task, *more: Any, **options: Any) -> Task:
+        if after.status is Status.COMPLETED:
+            raise RuntimeError("the item is too large")
+        return save(before, after, *more, **options)
+
+    world.store.save = refused  # type: ignore[method-assign]
+    world.run(15)
+    kept = world.task(task)
+    assert kept.last_poll_error is not None
+    assert (kept.status, kept.last_poll_error.message) == (Status.COPYING, "internal error: RuntimeError")
+
+
+def test_a_task_whose_request_cannot_be_read_still_ends() -> None:
+    world = Deployment()
+    task = world.register(processing(), succeeded(20), webhooks=[HOOK])
+    world.run(5)
+    spoil(world, {"pk": f"TASK#{task}", "sk": "REQUEST"}, created_at={"S": "once"})
+    world.tick_every_minute(until_s=60)
+    world.run(90)
+    assert world.task(task).status is Status.COMPLETED
+    assert world.receivers.received == []
+
+
+def test_a_wake_up_for_a_task_that_cannot_be_read_serves_the_others() -> None:
+    world = Deployment()
+    world.wakes = False
+    poison, other = world.register(processing()), world.register(processing())
+    world.run(1)
+    spoil(world, task_key(poison), status={"S": "NONSENSE"})
+    world.wakes = True
+    world.invoke("poller", {"worker": 0, "task_id": poison})
+    world.run(30)
+    assert len(world.polls(other)) >= 2
+    assert world.counts["UnreadableItem"] == 1
+
+
+def test_a_poll_whose_word_cannot_be_stored_is_counted_and_delays_no_other() -> None:
+    world = Deployment()
+    poison, other = world.register(processing()), world.register(processing())
+    save = world.store.save
+
+    def refused(before: Task, after: Task, *more: Any, **options: Any) -> Task:
+        if before.task_id == poison:
+            raise RuntimeError("the item is too large")
+        return save(before, after, *more, **options)
+
+    world.store.save = refused  # type: ignore[method-assign]
+    world.tick_at(30)
+    world.run(60)
+    assert world.task(other).status is Status.PROCESSING
+    assert world.counts["PollNotKept"] == len(world.polls(poison)) >= 3
+
+
+def test_a_clean_up_that_fails_is_counted() -> None:
+    world = Deployment()
+    world.archive.copy_s = 30
+    world.archive.clean_faults = [CopyError("access denied")] * 3  # the first at the copy's own end
+    task = world.register(succeeded())
+    world.cancel(task, at_s=5)
+    world.tick_every_minute(until_s=400)
+    world.run(400)
+    assert [name for name, _ in world.invocations].count(NOTIFIER) >= 3
+    assert world.counts["CleanUpFailed"] == 2
+    assert world.task(task).step is None
