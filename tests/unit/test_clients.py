@@ -251,7 +251,8 @@ def meet(client: BaseClient, service: str, handler: Handler) -> Outcome:
     config = client.meta.config.merge(Config(connect_timeout=SCALE_S, read_timeout=SCALE_S))
     operation, arguments = CALLS[service]
     with raw_server(handler) as server:
-        hurried = boto3.client(service, config=config, endpoint_url=server.url)  # type: ignore[call-overload]
+        session = boto3.Session("test", "test", region_name="eu-central-1")  # other threads make clients too
+        hurried = session.client(service, config=config, endpoint_url=server.url)  # type: ignore[call-overload]
         began = time.monotonic()
         try:
             getattr(hurried, operation)(**arguments)
