@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -216,7 +217,7 @@ class Outcome:
 
     error: Exception
     took_s: float
-    requests: int
+    tries: int
 
 
 def silence(visit: Visit) -> None:
@@ -246,32 +247,40 @@ BUSY_S = 5.0  # what a busy machine may add
 SCALE_S = 0.25  # the time-outs of these tests; tries and waits are the real ones
 
 
-def meet(client: BaseClient, service: str, handler: Handler) -> Outcome:
-    """Calls a server in trouble with a client like this one, but shorter time-outs."""
+def hurried(session: boto3.Session, client: BaseClient, service: str, url: str) -> Callable[[], Outcome]:
+    """A call to a server with a client like this one, but shorter time-outs; what it sends is counted."""
     config = client.meta.config.merge(Config(connect_timeout=SCALE_S, read_timeout=SCALE_S))
+    made: BaseClient = session.client(service, config=config, endpoint_url=url)  # type: ignore[call-overload]
     operation, arguments = CALLS[service]
-    with raw_server(handler) as server:
-        session = boto3.Session("test", "test", region_name="eu-central-1")  # other threads make clients too
-        hurried = session.client(service, config=config, endpoint_url=server.url)  # type: ignore[call-overload]
+    sent: list[object] = []
+    made.meta.events.register("before-send", lambda request, **_: sent.append(request))
+
+    def call() -> Outcome:
         began = time.monotonic()
         try:
-            getattr(hurried, operation)(**arguments)
+            getattr(made, operation)(**arguments)
         except (BotoCoreError, ClientError) as error:
-            return Outcome(error, time.monotonic() - began, len(server.requests))
+            return Outcome(error, time.monotonic() - began, len(sent))
         raise AssertionError("it should have failed")
+
+    return call
 
 
 @pytest.fixture(scope="module")
 def met(clients: Mapping[str, Mapping[str, BaseClient]]) -> Mapping[tuple[str, str, str], Outcome]:
     """Every client's call in every trouble, side by side, because most of it is waiting."""
-    with ThreadPoolExecutor(64) as threads:
-        running = {
-            (trouble, function, service): threads.submit(meet, client, service, handlers[service])
+    session = boto3.Session("test", "test", region_name="eu-central-1")
+    with ExitStack() as servers, ThreadPoolExecutor(64) as threads:
+        calls = {
+            (trouble, function, service): hurried(
+                session, client, service, servers.enter_context(raw_server(handlers[service])).url
+            )
             for trouble, handlers in TROUBLE.items()
             for function, made in clients.items()
             for service, client in made.items()
         }
-    return {which: one.result() for which, one in running.items()}
+        running = {which: threads.submit(call) for which, call in calls.items()}
+        return {which: one.result() for which, one in running.items()}
 
 
 @pytest.mark.parametrize("trouble", list(TROUBLE))
@@ -281,7 +290,7 @@ def test_a_call_to_a_service_in_trouble_ends_with_botocores_error_after_its_trie
     for (kind, function, service), outcome in met.items():
         if kind == trouble:
             client = clients[function][service]
-            assert outcome.requests == timing(client).tries, (function, service)
+            assert outcome.tries == timing(client).tries, (function, service)
             limit_s = timing(client).tries * 2 * SCALE_S + waits_s(client)
             assert outcome.took_s <= limit_s + BUSY_S, (function, service)
 
