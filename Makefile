@@ -25,20 +25,23 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo "  Variables of build and deploy: PYTHON_RUNTIME=$(PYTHON_RUNTIME) ARCHITECTURE=$(ARCHITECTURE) STACK=$(STACK) REGION=$(REGION)"
-	@echo "  PARAMETERS='AlarmEmail=ops@example.com …' (see template.yaml), ARGS='…' (more options for pytest or sam deploy)"
+	@echo "  PYTHON=python3.12     what .venv is made with, the first time"
+	@echo "  STACK=$(STACK) REGION=$(REGION)     which stack (deploy, failures; without REGION as for every AWS tool)"
+	@echo "  PYTHON_RUNTIME=$(PYTHON_RUNTIME) ARCHITECTURE=$(ARCHITECTURE)     what the functions run on (build, deploy)"
+	@echo "  PARAMETERS='AlarmEmail=ops@example.com …'     the template's parameters (deploy; see README.md)"
+	@echo "  ARGS='…'     more options (test: for pytest; deploy: for sam deploy; soak and failures: ARGS=--help lists them)"
 
-demo: $(STAMP) ## run five renders through the real stack on the local emulator, and check them
+demo: $(STAMP) ## run five renders through the real stack on the local emulator, and check them (1 to 2 minutes)
 	$(BIN)/python -m local.demo
 
-up: $(STAMP) ## leave the local stack running until interrupted
+up: $(STAMP) ## leave the local stack running until Ctrl-C, and print what to try
 	$(BIN)/python -m local.up
 
-test: $(STAMP) ## run all tests (ARGS='tests/unit -k poll' for some)
+test: $(STAMP) ## run all tests (about 10 minutes; ARGS='tests/unit -k poll' for some)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup $(ARGS)
 
-soak: $(STAMP) ## run random worlds for long (ARGS='--worlds 50000 --minutes 30'; --weather calm, crashing or stormy)
-	$(BIN)/python -m tests.simulation.soak $(ARGS)
+soak: $(STAMP) ## run new random worlds for long (up to an hour; ARGS='--worlds 50000 --minutes 30' for more or less)
+	PYTHONPATH=layers/core $(BIN)/python -m tests.simulation.soak $(ARGS)
 
 check: $(STAMP) ## lint, format, types, and the template as written and as expanded
 	$(BIN)/ruff check .
@@ -62,7 +65,7 @@ deploy: build ## build, then deploy to AWS (asks before it changes anything)
 	$(BIN)/sam deploy --stack-name $(STACK) $(if $(REGION),--region $(REGION)) \
 	  --parameter-overrides $(OVERRIDES) $(PARAMETERS) $(ARGS)
 
-failures: $(STAMP) ## look into a deployed stack's failure queue (ARGS=--delete removes what it shows)
+failures: $(STAMP) ## show what lies in a deployed stack's failure queue (ARGS=--delete removes it afterwards)
 	@$(BIN)/python -m local.failures --stack $(STACK) $(if $(REGION),--region $(REGION)) $(ARGS)
 
 clean: ## remove what was built and the caches; keeps .venv and the local stack's data

@@ -200,21 +200,23 @@ def main() -> int:
             with running_house(directory, say=say) as house:
                 runs = run(house, console, say)
             problems = [f"{one.task.provider}: {problem}" for one in runs for problem in one.problems]
+            told = verdict(runs)
     except StoppedError as error:
         console.print(f"stopped by {error}", style="yellow")
         shutil.rmtree(directory, ignore_errors=True)
         return 130
     except (DemoError, EmulatorError, StackError, OSError) as error:
-        problems = [str(error)]
+        problems, told = [str(error)], ""
     if problems:
         for problem in problems:
             console.print(f"✗ {problem}", style="red", markup=False)
+        if told:
+            console.print(told, highlight=False)
         console.print(f"The demo failed. What was running left its log and data in {directory}.", highlight=False)
         return 1
     shutil.rmtree(directory, ignore_errors=True)
     console.print(
-        f"✓ {len(runs)} renders stored and checked, their webhooks verified; {time.monotonic() - begun:.0f} s. "
-        f"Details: {DEMO_FILE.relative_to(LOCAL.parent)}",
+        f"✓ {told}; {time.monotonic() - begun:.0f} s; {DEMO_FILE.relative_to(LOCAL.parent)}",
         style="green",
         highlight=False,
     )
@@ -312,6 +314,14 @@ def problems_of(one: Run, sources: Sequence[VideoFile]) -> list[str]:
         f"webhook {webhook.webhook_id} was not verified" for webhook in one.webhooks if not webhook.verified
     )
     return problems
+
+
+def verdict(runs: Sequence[Run]) -> str:
+    """How much of what was to happen did."""
+    stored = sum(1 for one in runs if one.task.status == "COMPLETED" and one.stored)
+    webhooks = [webhook for one in runs for webhook in one.webhooks]
+    verified = sum(1 for webhook in webhooks if webhook.verified)
+    return f"{stored} of {len(runs)} videos stored, {verified} of {len(webhooks)} webhooks verified"
 
 
 def description(api_url: str, api_key: str, runs: Sequence[Run]) -> dict[str, object]:

@@ -10,20 +10,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 OUTPUT = "FailureQueueUrl"
-HIDDEN_S = 60  # how long a message that was read stays out of the next reading
+HIDDEN_S = 300  # how long a message that was read stays out of the next reading
 EMPTY_READS = 3  # a queue of SQS may answer nothing though it holds something
 MEANINGS = {
     "RetriesExhausted": "failed",
@@ -72,30 +72,43 @@ def read_failure(message: MessageTypeDef) -> Failure:
     return Failure(at, _name(attributes.get("TARGET_ARN", "")) or "the schedule", "not started", text, ": ".join(words))
 
 
-def failures_in(client: SQSClient, queue_url: str, *, delete: bool = False) -> Iterator[Failure]:
-    """All failures in the queue; they stay there, out of sight for a moment, unless they are to be deleted."""
-    seen: list[tuple[str, str]] = []
-    empty = 0
-    try:
+@dataclass(slots=True)
+class FailureQueue:
+    """The failures of a stack; what is read stays in the queue, out of sight until it is given back or removed."""
+
+    client: SQSClient
+    url: str
+    held: dict[str, str] = field(default_factory=dict)  # receipt handles by the messages' ids
+
+    def read(self) -> list[Failure]:
+        """All of them, in the order of time."""
+        found = []
+        empty = 0
         while empty < EMPTY_READS:
-            got = client.receive_message(
-                QueueUrl=queue_url,
+            got = self.client.receive_message(
+                QueueUrl=self.url,
                 MaxNumberOfMessages=10,
                 VisibilityTimeout=HIDDEN_S,
                 WaitTimeSeconds=1,
                 MessageSystemAttributeNames=["SentTimestamp"],
                 MessageAttributeNames=["All"],
             ).get("Messages", [])
-            empty = 0 if got else empty + 1
-            for message in got:
-                seen.append((message["MessageId"], message["ReceiptHandle"]))
-                yield read_failure(message)
-                if delete:
-                    client.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
-    finally:
-        if not delete:
-            for handle in dict(seen).values():
-                client.change_message_visibility(QueueUrl=queue_url, ReceiptHandle=handle, VisibilityTimeout=0)
+            fresh = [message for message in got if message["MessageId"] not in self.held]
+            empty = 0 if fresh else empty + 1
+            self.held |= {message["MessageId"]: message["ReceiptHandle"] for message in got}
+            found += [read_failure(message) for message in fresh]
+        return sorted(found, key=lambda one: one.at)
+
+    def remove(self) -> None:
+        """Removes what was read, and nothing that came since."""
+        for message_id, handle in list(self.held.items()):
+            self.client.delete_message(QueueUrl=self.url, ReceiptHandle=handle)
+            del self.held[message_id]
+
+    def give_back(self) -> None:
+        """Puts back into sight what was read and not removed."""
+        for handle in self.held.values():
+            self.client.change_message_visibility(QueueUrl=self.url, ReceiptHandle=handle, VisibilityTimeout=0)
 
 
 def summary(found: Sequence[Failure]) -> str:
@@ -111,23 +124,39 @@ def summary(found: Sequence[Failure]) -> str:
 
 def main(arguments: Sequence[str] | None = None, *, session: boto3.Session | None = None) -> int:
     """Prints what lies in a stack's failure queue."""
-    parser = argparse.ArgumentParser(prog="make failures", description="Looks into a stack's failure queue.")
+    parser = argparse.ArgumentParser(
+        prog="make failures",
+        usage="make failures [STACK=…] [REGION=…] [ARGS=--delete]",
+        description="Looks into a stack's failure queue.",
+    )
     parser.add_argument("--stack", default="renderbell", help="the stack's name (default: renderbell)")
     parser.add_argument("--region", help="the stack's region (default: as for every AWS tool)")
-    parser.add_argument("--delete", action="store_true", help="remove what has been shown")
+    parser.add_argument("--delete", action="store_true", help="remove what has been shown, once it has been shown")
     told = parser.parse_args(arguments)
     clients = session or boto3.Session(region_name=told.region)
     try:
         stacks = clients.client("cloudformation").describe_stacks(StackName=told.stack)["Stacks"]
         queue_url = _output(stacks[0].get("Outputs", []))
-        found = []
-        for one in sorted(failures_in(clients.client("sqs"), queue_url, delete=told.delete), key=lambda one: one.at):
-            found.append(one)
-            print(one.line())
-    except (BotoCoreError, ClientError, LookupError) as error:
-        print(f"the failure queue of {told.stack} cannot be read: {error}", file=sys.stderr)
+        queue = FailureQueue(clients.client("sqs"), queue_url)
+        try:
+            found = queue.read()
+            for one in found:
+                print(one.line())
+            print(summary(found), flush=True)
+            if told.delete:  # only now that they are shown
+                queue.remove()
+        finally:
+            queue.give_back()
+    except NoRegionError:
+        print("make failures: name the region: REGION=eu-central-1", file=sys.stderr)
         return 1
-    print(summary(found))
+    except (BotoCoreError, ClientError, LookupError) as error:
+        where = f" in {clients.region_name}" if clients.region_name else ""
+        print(
+            f"make failures: {told.stack}{where}: {error}\nSTACK=… and REGION=… name another stack or region.",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 

@@ -106,9 +106,18 @@ Renderbell is up. Ctrl-C stops it; its data stay in {LOCAL / "up"}.
   # a presigned link to the stored video
   curl -s "$API/tasks/$TASK_ID/videos/1?redirect=false" -H "x-api-key: $KEY"
 
+  # stop watching it, if it still runs
+  curl -s -X POST $API/tasks/$TASK_ID/cancel -H "x-api-key: $KEY"
+  # remove it with its video, even if it runs
+  curl -s -X DELETE "$API/tasks/$TASK_ID?force=true" -H "x-api-key: $KEY"
+
+  # AWS tools, and what lies in the failure queue
+  export AWS_ENDPOINT_URL={stack.aws_endpoint_url} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test \\
+    AWS_DEFAULT_REGION={stack.region}
+  aws s3 ls --recursive s3://{stack.bucket}
+  make failures STACK={stack.name}
+
   API reference: {stack.api_url}/docs
-  AWS tools: AWS_ENDPOINT_URL={stack.aws_endpoint_url} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test \\
-    AWS_DEFAULT_REGION={stack.region} aws s3 ls --recursive s3://{stack.bucket}
   All of this as JSON: {STACK_FILE}
 """
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -39,13 +39,14 @@ from renderbell.task import TRANSITIONS, Status, Task
 from tests.deployment import (
     API_FUNCTION,
     NOTIFIER,
+    OWNER,
     POLLER,
     Deployment,
     _Connections,
 )
-from tests.dynamodb import Item
+from tests.dynamodb import Item, TransactionCanceledException
 from tests.fake_source import FakeDownload, FakeDownloads
-from tests.s3 import BUCKET, FakeS3, SameThread, client_error
+from tests.s3 import BUCKET, FakeS3, SameThread
 from tests.virtual import START, DiedError, Process, World
 
 if TYPE_CHECKING:
@@ -64,13 +65,32 @@ OUTAGES = (ClientError, ReadTimeoutError, GetParameterError, ConfigurationError)
 REFUSALS = (NotFoundError, ConflictError, InvalidInputError, AlreadyRegisteredError)  # answers, not trouble
 
 
-class Trouble(Enum):
-    """What may strike at a boundary."""
+class When(Enum):
+    """Whether a call that is struck has its effect."""
 
-    DIES_BEFORE = auto()
-    DIES_AFTER = auto()
-    FAILS_BEFORE = auto()
-    FAILS_AFTER = auto()
+    BEFORE = auto()
+    AFTER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What may strike at a boundary: the process dies there, or the call fails in the n-th way of its service."""
+
+    when: When
+    failure: int | None = None
+
+    def __str__(self) -> str:
+        what = "dies" if self.failure is None else f"fails in way {self.failure}"
+        return f"{what} {self.when.name.lower()}"
+
+
+DEATHS = (Trouble(When.BEFORE), Trouble(When.AFTER))
+
+
+def troubles_of(service: str) -> Sequence[Trouble]:
+    """All that may strike a call to a service."""
+    ways = range(len(FAILURES[service]))
+    return (*DEATHS, *(Trouble(When.BEFORE, way) for way in ways), Trouble(When.AFTER, ways[-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,34 +104,37 @@ class Call:
     at_s: float
 
 
-def _dynamodb_error(call: Call) -> Exception:
-    codes = ("ProvisionedThroughputExceededException", "InternalServerError", None)
-    code = codes[call.number % 3]
-    if code is None:
-        return ReadTimeoutError(endpoint_url="https://dynamodb.test")
-    return ClientError({"Error": {"Code": code, "Message": "trouble"}}, call.operation)
+def _error(code: str) -> Callable[[Call], Exception]:
+    return lambda call: ClientError({"Error": {"Code": code, "Message": "trouble"}}, call.operation)
 
 
-def _s3_error(call: Call) -> Exception:
-    code = ("SlowDown", "InternalError", None)[call.number % 3]
-    return client_error(code, call.operation) if code else ReadTimeoutError(endpoint_url="https://s3.test")
+def _silence(call: Call) -> Exception:
+    return ReadTimeoutError(endpoint_url=f"https://{call.service}.test")
 
 
-def _lambda_error(call: Call) -> Exception:
-    if call.number % 2:
-        return ReadTimeoutError(endpoint_url="https://lambda.test")
-    return ClientError({"Error": {"Code": "TooManyRequestsException", "Message": "trouble"}}, call.operation)
+def _throttled(call: Call) -> Exception:
+    """DynamoDB's word for it; a transaction says so in its reasons, and botocore does not try it again."""
+    if call.operation != "transact_write_items":
+        return _error("ProvisionedThroughputExceededException")(call)
+    return TransactionCanceledException(
+        {
+            "Error": {"Code": "TransactionCanceledException", "Message": "trouble"},
+            "CancellationReasons": [{"Code": "None"}, {"Code": "ThrottlingError"}],
+        },
+        call.operation,
+    )
 
 
-FAILURES: Mapping[str, Callable[[Call], Exception]] = {
-    "dynamodb": _dynamodb_error,
-    "s3": _s3_error,
-    "lambda": _lambda_error,
-    "provider": lambda call: ProviderUnavailable("the connection was reset"),
-    "source": lambda call: ConnectError("the connection was reset"),
-    "receiver": lambda call: _NoAnswerError(),
-    "ssm": lambda call: ConfigurationError("the connections cannot be read from Parameter Store"),
-    "secrets": lambda call: GetParameterError("trouble"),
+# How each service may fail; the last kind may also strike after the call's effect.
+FAILURES: Mapping[str, Sequence[Callable[[Call], Exception]]] = {
+    "dynamodb": (_throttled, _error("InternalServerError"), _silence),
+    "s3": (_error("SlowDown"), _error("InternalError"), _silence),
+    "lambda": (_error("TooManyRequestsException"), _error("ServiceException"), _silence),
+    "provider": (lambda call: ProviderUnavailable("the connection was reset"),),
+    "source": (lambda call: ConnectError("the connection was reset"),),
+    "receiver": (lambda call: _NoAnswerError(),),
+    "ssm": (lambda call: ConfigurationError("the connections cannot be read"),),
+    "secrets": (lambda call: GetParameterError("trouble"),),
 }
 
 Plan = Callable[[Call], Trouble | None]
@@ -127,6 +150,7 @@ class Boundaries:
     def __init__(self, world: World, plan: Plan) -> None:
         self.plan = plan
         self.calls: list[Call] = []
+        self.struck = 0
         self._world = world
 
     @contextmanager
@@ -137,22 +161,21 @@ class Boundaries:
         call = Call(len(self.calls) + 1, service, operation, self._world.process, at_s)
         self.calls.append(call)
         trouble = self.plan(call)
-        if trouble is Trouble.DIES_BEFORE:
-            self._die(call)
-        if trouble is Trouble.FAILS_BEFORE:
-            raise FAILURES[service](call)
+        if trouble is not None and trouble.when is When.BEFORE:
+            self._strike(call, trouble)
         if latency_s:
             self._world.sleep(latency_s)
         yield
-        if trouble is Trouble.DIES_AFTER:
-            self._die(call)
-        if trouble is Trouble.FAILS_AFTER:
-            raise FAILURES[service](call)
+        if trouble is not None and trouble.when is When.AFTER:
+            self._strike(call, trouble)
         if latency_s:
             self._world.sleep(latency_s)
         self._world.check_alive()
 
-    def _die(self, call: Call) -> None:
+    def _strike(self, call: Call, trouble: Trouble) -> NoReturn:
+        self.struck += 1
+        if trouble.failure is not None:
+            raise FAILURES[call.service][trouble.failure](call)
         if call.process is None:
             raise AssertionError("only an invocation can die")
         self._world.kill(call.process)
@@ -233,7 +256,7 @@ class Universe(Deployment):
         self.boundaries = Boundaries(self.world, plan)
         dynamodb, s3 = self.services()
         self.client = WatchedClient(dynamodb, self.boundaries, latency)
-        self.store = Store(cast("DynamoDBClient", self.client), TABLE, pause=lambda: self.world.sleep(0.02))
+        self.store = Store(cast("DynamoDBClient", self.client), TABLE, pause=lambda _: self.world.sleep(0.02))
         self.store_of_tests = Store(cast("DynamoDBClient", dynamodb), TABLE)  # no boundary
         self.sources = Sources(self)
         self.archive = cast(  # in the place of the scripted one
@@ -253,6 +276,10 @@ class Universe(Deployment):
         self.alive = 0
         self._skew = skew
         self._arrivals = arrivals
+        self.answers: list[Answered] = []
+        self.tasks_made = 0
+        self.deletions: list[tuple[str, float]] = []  # of which task, and from when on they were asked for
+        self.started: list[Process] = []
         self._planned = 0  # calls of the API that have no answer yet
         self._coming = 0  # invocations on their way
         self._spare_ids = count(1_000_000)
@@ -278,6 +305,10 @@ class Universe(Deployment):
         """How many multipart uploads are open."""
         return len(self.s3.uploads)
 
+    def part_bytes_sent(self) -> int:
+        """How many bytes were sent as parts of uploads."""
+        return self.s3.part_bytes_sent
+
     # -- invocations --------------------------------------------------------------------------------------------------
 
     def start(self, function_name: str, body: Callable[[], object], *, delay_s: float) -> None:
@@ -289,6 +320,7 @@ class Universe(Deployment):
 
     def _start(self, function_name: str, body: Callable[[], object], delay_s: float) -> Process:
         process = Process(function_name, self._skew())
+        self.started.append(process)
         self._coming += 1
 
         def run() -> None:
@@ -296,6 +328,7 @@ class Universe(Deployment):
             limit = self.world.now() + timedelta(seconds=TIME_LIMIT_S[function_name])
             timeout = self.world.at(limit, lambda: self.world.kill(process))
             self.alive += 1
+            process.began_s = self.now_s
             try:
                 body()
             except (*REFUSALS, *OUTAGES):
@@ -308,24 +341,49 @@ class Universe(Deployment):
         return process
 
     def _ask(self, body: Callable[[], object], delay_s: float) -> None:
-        """A caller of the API, who asks again until there is an answer."""
+        """A caller of the API, who asks again until there is an answer other than to try again."""
         self._planned += 1
         answered: list[object] = []
+        asked: list[float] = []
 
         def call() -> None:
             try:
                 answered.append(body())
             except REFUSALS as refusal:
+                if getattr(refusal, "code", None) == "try_again":
+                    return
                 answered.append(refusal)
+            self.answers.append(Answered(self.now_s, body.__name__, answered[-1]))
 
         def again() -> None:
             if answered:
                 self._planned -= 1
                 return
+            if len(asked) == PATIENCE:
+                raise AssertionError(f"no answer to {body.__name__}: {self.world.broken}")
+            asked.append(self.now_s)
             self._start(API_FUNCTION, call, 0.0)
             self.world.at(self.world.now() + timedelta(seconds=5), again)
 
         self.world.at(self.world.now() + timedelta(seconds=delay_s), again)
+
+    def cancel(self, task_id: str, *, at_s: float) -> None:
+        """Lets the owner cancel a task at a time."""
+
+        def cancel() -> tuple[str, Status]:
+            return task_id, self.tasks(lambda: "").cancel_task(task_id, owner=OWNER).task.status
+
+        self.start(API_FUNCTION, cancel, delay_s=at_s - self.now_s)
+
+    def delete(self, task_id: str, *, at_s: float, force: bool = True) -> None:
+        """Lets the owner delete a task at a time."""
+        self.deletions.append((task_id, at_s))
+
+        def delete() -> str:
+            self.tasks(lambda: "").delete_task(task_id, owner=OWNER, force=force)
+            return task_id
+
+        self.start(API_FUNCTION, delete, delay_s=at_s - self.now_s)
 
     def invoke(self, function_name: str, payload: Mapping[str, object]) -> None:
         """Starts a function some time later, or never, or twice."""
@@ -383,6 +441,8 @@ class Universe(Deployment):
     def run_to_the_end(self) -> None:
         """Lets the world go on until nothing is left to happen and every lease has ended; raises what broke."""
         self.world.run_out()
+        if not self.boundaries.struck and all(process.alive for process in self.started):
+            self._check_leases()
         self.world.run(self.world.now() + timedelta(seconds=LEASE_S))
         if self.world.broken:
             raise self.world.broken[0]
@@ -391,6 +451,12 @@ class Universe(Deployment):
         """All tasks as they are stored."""
         ids = [item["pk"]["S"].removeprefix("TASK#") for item in self.items() if item["sk"]["S"] == "TASK"]
         return [self.task(task_id) for task_id in ids]
+
+    def _check_leases(self) -> None:
+        """Nobody holds a lease beyond his own end, unless he died."""
+        for item in self.items():
+            if item["pk"]["S"].startswith("LEASE#") and parse_time(item["until"]["S"]) > self.world.now():
+                self._wrong(f"{item['pk']['S']} was not released")
 
     def earliest_due(self) -> datetime | None:
         """When the next item is due, whatever the index shows."""
@@ -442,6 +508,8 @@ class Universe(Deployment):
     # -- what must always hold ----------------------------------------------------------------------------------------
 
     def _check_write(self, key: tuple[str, str], old: Item | None, new: Item | None) -> None:
+        if old is None and key[1] == "TASK":
+            self.tasks_made += 1
         if old is None or new is None:
             return
         if key[1] == "TASK":
@@ -475,6 +543,16 @@ class Universe(Deployment):
 
 
 CLOCKS_APART_S = 1.0
+PATIENCE = 500  # times that a caller asks, 5 s apart: no storm lasts that long
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a caller of the API was told, and when: a result, or an error that is an answer."""
+
+    at_s: float
+    asked: str  # the function's name: register, cancel or delete
+    result: object
 
 
 class _NoAnswerError(Exception):

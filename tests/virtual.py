@@ -28,6 +28,7 @@ class Process:
         self.name = name
         self.skew_s = skew_s
         self.knows: set[str] = set()
+        self.began_s: float | None = None  # None: it has not begun
         self.alive = True
         self.threads: dict[greenlet, None] = {}
 

@@ -14,15 +14,13 @@ from tests.s3 import BUCKET
 from tests.simulation.crashes import strike_every_call
 from tests.simulation.quiet import quiet
 from tests.template import expanded
-from tests.universe import TABLE, Boundaries, Plan, Trouble, Universe
+from tests.universe import DEATHS, TABLE, Boundaries, Plan, Universe
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_s3 import S3Client
 
 pytestmark = pytest.mark.emulator
-
-DEATHS = (Trouble.DIES_BEFORE, Trouble.DIES_AFTER)
 
 
 class WatchedS3:
@@ -31,12 +29,15 @@ class WatchedS3:
     def __init__(self, client: S3Client, boundaries: Boundaries) -> None:
         self._client = client
         self._boundaries = boundaries
+        self.part_bytes_sent = 0
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         call = getattr(self._client, operation)
 
         def made(**arguments: Any) -> Any:
             with self._boundaries.around("s3", operation):
+                if operation == "upload_part":
+                    self.part_bytes_sent += arguments["ContentLength"]
                 return call(**arguments)
 
         return made
@@ -75,7 +76,11 @@ class EmulatedUniverse(Universe):
         super().__init__(plan=plan, slots=1)
 
     def services(self) -> tuple[Any, Any]:
-        return self._dynamodb, WatchedS3(self._bucket, self.boundaries)
+        self._watched = WatchedS3(self._bucket, self.boundaries)
+        return self._dynamodb, self._watched
+
+    def part_bytes_sent(self) -> int:
+        return self._watched.part_bytes_sent
 
     def items(self) -> list[Item]:
         pages = self._dynamodb.get_paginator("scan").paginate(TableName=TABLE, ConsistentRead=True)
@@ -113,4 +118,4 @@ def make(emulator: Emulator, dynamodb: DynamoDBClient) -> Iterator[Callable[[Pla
 def test_whatever_call_is_struck_all_ends_well(
     name: str, make: Callable[[Plan], Universe], measured: Callable[[str], None]
 ) -> None:
-    measured(f"on the emulator, {strike_every_call(name, make, DEATHS)}")
+    measured(f"on the emulator, {strike_every_call(name, make, lambda service: DEATHS)}")

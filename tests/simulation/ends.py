@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 
 from renderbell.delivery import EVENT_OF_STATUS, Delivery, DeliveryState
 from renderbell.items import parse_time
+from renderbell.register import Registered
 from renderbell.task import TRANSITIONS, FileKind, Status, Task
 from renderbell.webhooks import message_id
 from tests.universe import Universe
@@ -16,14 +18,15 @@ from tests.universe import Universe
 TRIES = 10
 
 
-def assert_all_ended_well(world: Universe, *, dead: Collection[str] = ()) -> None:
-    """Asserts every promise of the end; `dead` are the URLs that never answer well."""
+def assert_all_ended_well(world: Universe, *, dead: Collection[str] = (), gone: Collection[str] = ()) -> None:
+    """Asserts every promise of the end; `dead` are the URLs that never answer well, `gone` those that answer 410."""
     assert not world.wrong, world.wrong
     assert world.earliest_due() is None
     tasks = world.all_tasks()
+    _assert_words_kept(world, {task.task_id: task for task in tasks})
     for task in tasks:
         _assert_one_end(task)
-        _assert_told(world, task, dead)
+        _assert_told(world, task, dead, gone)
     _assert_same_messages(world)
     _assert_whole_objects(world, tasks)
     for item in world.items():
@@ -34,6 +37,29 @@ def assert_all_ended_well(world: Universe, *, dead: Collection[str] = ()) -> Non
             assert parse_time(item["until"]["S"]) <= world.world.now(), "a lease has not ended"
         if pk.startswith("TASK#"):
             assert pk in {f"TASK#{task.task_id}" for task in tasks}, f"{pk} has items but no task"
+
+
+def _assert_words_kept(world: Universe, tasks: Mapping[str, Task]) -> None:
+    """What the API has told its callers holds: registered is registered, cancelled cancelled, and deleted gone."""
+    registered: dict[str, float] = {}
+    deleted: dict[str, float] = {}
+    for answer in world.answers:
+        match answer.asked, answer.result:
+            case "register", Registered() as made:
+                registered.setdefault(made.task.task_id, answer.at_s)
+            case "register", refused:
+                raise AssertionError(f"a registration was refused: {refused!r}")
+            case "delete", str(task_id):
+                deleted[task_id] = answer.at_s
+            case "cancel", (str(task_id), status):
+                assert status is Status.CANCELLED
+                assert task_id not in tasks or tasks[task_id].status is Status.CANCELLED
+    may_be_gone = {task_id for task_id, _ in world.deletions}
+    must_be_gone = {task_id for task_id, at_s in world.deletions if registered.get(task_id, math.inf) < at_s}
+    for task_id in registered.keys() - may_be_gone:
+        assert task_id in tasks, f"{task_id} was registered and is no more"
+    for task_id in deleted.keys() | must_be_gone:
+        assert task_id not in tasks, f"{task_id} was deleted and is still there"
 
 
 def _assert_one_end(task: Task) -> None:
@@ -49,7 +75,7 @@ def _assert_one_end(task: Task) -> None:
     assert [line.target.terminal for line in lines].count(True) == 1
 
 
-def _assert_told(world: Universe, task: Task, dead: Collection[str]) -> None:
+def _assert_told(world: Universe, task: Task, dead: Collection[str], gone: Collection[str]) -> None:
     request = world.store_of_tests.request(task.task_id)
     assert request is not None
     found = {(one.url, one.event): one for one in world.store_of_tests.deliveries(task.task_id)}
@@ -59,8 +85,9 @@ def _assert_told(world: Universe, task: Task, dead: Collection[str]) -> None:
     for (url, event), delivery in found.items():
         heard = [one for one in world.receivers.received if _is_of(one.url, one.message_id, delivery)]
         if url in dead:
-            assert delivery.state is not DeliveryState.PENDING
-            assert delivery.tries <= TRIES
+            assert (delivery.state, delivery.tries) == (DeliveryState.EXHAUSTED, TRIES)
+        elif url in gone:
+            assert delivery.state is DeliveryState.GONE
         else:
             assert delivery.state is DeliveryState.DELIVERED, f"{event} is {delivery.state} at {url}"
         assert heard, f"{url} never heard of {event}"

@@ -1,7 +1,7 @@
-"""Runs many random worlds: `python -m tests.simulation.soak --worlds 20000`, or one again that failed.
+"""Runs many random worlds: `make soak ARGS='--worlds 20000'`, or one again that failed.
 
 All cores are used. It stops at the first worlds that break a promise, or when the time is up, and says what was
-measured.
+measured. Without `--first` each day has worlds of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, date, datetime
 from itertools import islice
 
 from tests.simulation.worlds import CALM, CRASHING, Figures, Weather, run_world
@@ -20,6 +22,7 @@ from tests.simulation.worlds import CALM, CRASHING, Figures, Weather, run_world
 WEATHERS: dict[str, Weather | None] = {"calm": CALM, "crashing": CRASHING, "stormy": None}
 CHUNK = 25
 SHOWN = 5  # broken worlds
+WORLDS_A_DAY = 1_000_000  # the most that one run may ask for, so that the next day's are new
 
 
 def run_chunk(seeds: range, weather: str) -> tuple[Figures, list[str]]:
@@ -34,14 +37,35 @@ def run_chunk(seeds: range, weather: str) -> tuple[Figures, list[str]]:
     return figures, broken
 
 
-def main() -> int:
+def first_of(day: date) -> int:
+    """The first seed of a day's worlds."""
+    return day.toordinal() * WORLDS_A_DAY
+
+
+def parser() -> argparse.ArgumentParser:
+    """What may be asked for."""
+    words = argparse.ArgumentParser(
+        prog="make soak",
+        usage="make soak ARGS='[--weather W] [--first N] [--worlds N] [--minutes M]'",
+        description="Runs random worlds on all cores, and stops at the first that break a promise.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    words.add_argument("--weather", choices=WEATHERS, default="stormy", help="what may go wrong")
+    words.add_argument(
+        "--first", type=int, default=first_of(datetime.now(UTC).date()), help="the first seed; today's if not given"
+    )
+    words.add_argument("--worlds", type=int, default=10_000, help="how many seeds, from the first on")
+    words.add_argument("--minutes", type=float, default=60.0, help="no new worlds are begun after that")
+    return words
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the worlds that were asked for; 1 if any broke a promise."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weather", choices=WEATHERS, default="stormy")
-    parser.add_argument("--first", type=int, default=1_000_000, help="the first seed")
-    parser.add_argument("--worlds", type=int, default=10_000)
-    parser.add_argument("--minutes", type=float, default=60, help="no new worlds are begun after that")
-    asked = parser.parse_args()
+    words = parser()
+    asked = words.parse_args(arguments)
+    if not 1 <= asked.worlds <= WORLDS_A_DAY or asked.minutes <= 0:
+        words.error(f"--worlds must be 1 to {WORLDS_A_DAY}, and --minutes more than 0")
+    print(f"{asked.weather} worlds from seed {asked.first} on", file=sys.stderr)
     until = time.monotonic() + 60 * asked.minutes
     last = asked.first + asked.worlds
     chunks = iter(range(first, min(first + CHUNK, last)) for first in range(asked.first, last, CHUNK))
@@ -58,8 +82,8 @@ def main() -> int:
             print(f"{figures.counts['worlds']} worlds, {len(broken)} broken", file=sys.stderr)
     for error in broken[:SHOWN]:
         print(error)
-    if figures.first_polls and figures.gaps:
-        print(f"{asked.weather}: {figures}")
+    measured = figures.first_polls and figures.gaps  # few worlds may have none
+    print(f"{asked.weather}: {figures if measured else dict(figures.counts)}")
     return 1 if broken else 0
 
 

@@ -24,12 +24,12 @@ from renderbell.task import ErrorCode, Status, Task
 from tests.deployment import NOTIFIER, POLLER, Said
 from tests.fake_source import FakeFile, video_bytes
 from tests.simulation.ends import assert_all_ended_well
-from tests.universe import PART_BYTES, Call, Trouble, Universe
+from tests.universe import DEATHS, PART_BYTES, Call, Trouble, Universe, troubles_of
 from tests.virtual import START, Process
 
-STORM_S = 900.0  # from then on nothing goes wrong any more, so that every promise can be kept
-CALM_LATENCY_S = 0.5
-DIES_WITHIN = {POLLER: 300, NOTIFIER: 40, "api": 8}  # calls
+STORM_S = 600.0  # from then on nothing goes wrong any more, so that every promise can be kept
+DIES_WITHIN = {POLLER: 300, NOTIFIER: 20, "api": 6}  # calls
+USUAL_TICK_S = 60.0  # then the next relieves it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +45,12 @@ class Weather:
     lag_s: float = 0.1  # of the index, at most
     skew_s: float = 0.0  # of each clock, either way
     changes: bool = False  # of workers and slots
+    deaths_by_time: bool = False  # a poller's: as likely in each second of its life
 
 
 CALM = Weather()
-CRASHING = Weather(crashes=0.4)
+# Some end before their death would come: with this share a good 40 % of all really die.
+CRASHING = Weather(crashes=0.48, deaths_by_time=True)
 
 
 def stormy(rng: random.Random) -> Weather:
@@ -89,7 +91,8 @@ class Figures:
     """What was measured, in seconds unless said otherwise."""
 
     first_polls: list[float] = field(default_factory=list)
-    gaps: list[float] = field(default_factory=list)  # beyond the interval
+    gaps: list[float] = field(default_factory=list)  # beyond the interval, the last one until polling ended
+    late_gaps: list[float] = field(default_factory=list)  # the same, when the storm is over
     reads: list[int] = field(default_factory=list)  # of a task's items, besides looks
     writes: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -98,6 +101,7 @@ class Figures:
         """Takes in what another world has measured."""
         self.first_polls += other.first_polls
         self.gaps += other.gaps
+        self.late_gaps += other.late_gaps
         self.reads += other.reads
         self.writes += other.writes
         self.counts.update(other.counts)
@@ -126,7 +130,7 @@ def run_world(seed: int, weather: Weather | None) -> Figures:
         return RandomWorld(seed, weather).run()
     except BaseException as error:
         name = {CALM: "calm", CRASHING: "crashing", None: "stormy"}[weather]
-        error.add_note(f"again: .venv/bin/python -m tests.simulation.soak --weather {name} --first {seed} --worlds 1")
+        error.add_note(f"again: make soak ARGS='--weather {name} --first {seed} --worlds 1'")
         raise
 
 
@@ -138,6 +142,7 @@ class RandomWorld:
         self.weather = weather if weather is not None else stormy(self.rng)
         self.lives: dict[str, Life] = {}  # by the provider's task id
         self.dead_urls: set[str] = set()
+        self.gone_urls: set[str] = set()
         self.healthy: set[str] = set()  # connections that always answer soon, with no limit on their rate
         self._trouble: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
         self._dies_in: dict[Process, int] = {}
@@ -167,7 +172,7 @@ class RandomWorld:
         """Lets the world come to its end, asserts every promise, and returns what was measured."""
         world = self.universe
         world.run_to_the_end()
-        assert_all_ended_well(world, dead=self.dead_urls)
+        assert_all_ended_well(world, dead=self.dead_urls, gone=self.gone_urls)
         for task in world.all_tasks():
             self._assert_true(task)
             self._assert_within_bounds(task)
@@ -179,6 +184,7 @@ class RandomWorld:
 
     def _populate(self) -> None:
         rng, world = self.rng, self.universe
+        world.connections.clear()
         for number in range(rng.randint(1, 4)):
             self._connect(f"c{number}")
         urls = [f"https://r{number}.example.com/hook" for number in range(rng.randint(1, 4))]
@@ -234,16 +240,19 @@ class RandomWorld:
             return 0.1, Answer(204)
 
         self._behave[url] = behave
-        if kind in {"dead", "gone"}:
+        if kind == "dead":
             self.dead_urls.add(url)
+        if kind == "gone":
+            self.gone_urls.add(url)
 
     def _task(self, number: int, connection: str, at_s: float, urls: Sequence[str]) -> None:
         rng, world = self.rng, self.universe
         outcome = rng.choice(
             ["video"] * 6 + ["two videos", "failed", "cancelled", "unknown", "no file", "never", "unknown at first"]
         )
-        ends_s = at_s + rng.choice([0.0, rng.uniform(0, 60), rng.uniform(0, 400)])
-        deadline_s = rng.choice([60, 300, 900])
+        lasts_s = rng.choice([0.0, rng.uniform(0, 60), rng.uniform(0, 400), STORM_S + SETTLED_S + 400 - at_s])
+        ends_s = at_s + lasts_s
+        deadline_s = rng.choice([60, 300, 900]) if lasts_s <= 400 else 1500
         life = Life(outcome, ends_s, at_s, deadline_s, connection)
         name = f"https://cdn.example.com/{number}"
         life = replace(life, dead_source=self._source(name, outcome))
@@ -315,9 +324,9 @@ class RandomWorld:
                 self._dies_in[process] = self._last_call(process.name) if self._is_doomed(process) else -1
             self._dies_in[process] -= 1
             if self._dies_in[process] == 0:
-                return rng.choice([Trouble.DIES_BEFORE, Trouble.DIES_AFTER])
+                return rng.choice(DEATHS)
         if call.service not in {"provider", "receiver", "source"} and rng.random() < weather.errors:
-            return rng.choice([Trouble.FAILS_BEFORE, Trouble.FAILS_AFTER])
+            return rng.choice(troubles_of(call.service)[len(DEATHS) :])
         return None
 
     def _last_call(self, function: str) -> int:
@@ -325,11 +334,12 @@ class RandomWorld:
         return int(math.exp(self.rng.uniform(0, math.log(DIES_WITHIN[function]))))
 
     def _is_doomed(self, process: Process) -> bool:
+        """Whether an invocation dies at a call; some die at a time instead, a poller at any of its usual minute."""
         if self.rng.random() >= self.weather.crashes:
             return False
-        if self.rng.random() < 0.5:  # at a time instead of a call
+        if process.name == POLLER and (self.weather.deaths_by_time or self.rng.random() < 0.5):
             world = self.universe.world
-            dies_s = self.rng.uniform(0, 180 if process.name == POLLER else 20)
+            dies_s = self.rng.uniform(0, USUAL_TICK_S)
             world.at(world.now() + timedelta(seconds=dies_s), lambda: world.kill(process))
             return False
         return True
@@ -403,12 +413,11 @@ class RandomWorld:
             case Status.CANCELLED:
                 assert life.cancelled or life.outcome == "cancelled", about
             case Status.EXPIRED:
-                late = task.expires_at.timestamp() - START.timestamp()
-                troubled = life.connection not in self.healthy or self.weather is not CALM
-                slow_answer = 60 if troubled else 1
-                assert life.outcome in {"never", "unknown", "no file", "unknown at first"} or (
-                    late <= life.ends_s + slow_answer or troubled
-                ), about
+                if life.connection in self.healthy and life.outcome not in {"never", "unknown", "no file"}:
+                    interval_s = self.universe.connections[life.connection].poll_interval_s or 0
+                    looked_s = interval_s + (CALM_GAP_S if self.weather is CALM else STORMY_GAP_S) + DOUBTED_S
+                    expires_s = (task.expires_at - START).total_seconds()
+                    assert expires_s <= life.ends_s + looked_s, about
             case Status.FAILED:
                 assert task.error is not None
                 expected = {
@@ -452,23 +461,39 @@ class RandomWorld:
             polls = self.asked[task.provider_task_id]
             figures.counts[task.status] += 1
             doubted = self.lives[task.provider_task_id].outcome in {"unknown", "unknown at first", "no file"}
-            if task.connection in self.healthy and polls and not doubted:
+            if task.connection in self.healthy and not doubted:
                 interval_s = world.connections[task.connection].poll_interval_s or 0
                 created_s = (task.created_at - START).total_seconds()
-                figures.first_polls.append(polls[0] - created_s)
-                figures.gaps += [after - before - interval_s for before, after in pairwise(polls) if before < STORM_S]
+                watched_until_s = next(
+                    (line.at - START).total_seconds() for line in task.history if line.target not in WITH_PROVIDER
+                )
+                seen = [*polls, watched_until_s]
+                figures.first_polls.append(seen[0] - created_s)
+                for before, after in pairwise(seen):
+                    if before < STORM_S:
+                        figures.gaps.append(after - before - interval_s)
+                    elif before >= STORM_S + SETTLED_S:
+                        figures.late_gaps.append(after - before - interval_s)
             pk = f"TASK#{task.task_id}"
             figures.reads.append(world.client.reads[pk])
             figures.writes.append(world.client.writes[pk])
         figures.counts["polls"] += sum(map(len, world.provider.polls.values()))
         figures.counts["calls"] += len(world.boundaries.calls)
         figures.counts["webhooks"] += len(world.receivers.received)
+        begun = [one for one in world.started if one.began_s is not None and one.began_s < STORM_S]
+        figures.counts["invocations in the storm"] += len(begun)
+        figures.counts["of them died"] += sum(1 for one in begun if not one.alive)
         figures.counts["worlds"] += 1
         return figures
 
 
 CALLS_A_TASK = 48  # ten tries of a copy, or a slow one whose claim is renewed for minutes
 CALLS_AN_ATTEMPT = 4
+CALM_GAP_S = 6.0  # beyond the interval
+STORMY_GAP_S = 500.0  # of 600 s in which anything may happen
+DOUBTED_S = 120.0  # what an unknown task, or one without a file, is asked again within
+WITH_PROVIDER = {Status.QUEUED, Status.PROCESSING}
+SETTLED_S = 240.0  # after the storm: late invocations have come, and those with other settings have gone
 RATE_WINDOW_S = 60.0
 HAND_OVER_S = 180.0  # an invocation with the settings before goes on that long
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def expanded() -> dict[str, Any]:
         for name in ("CodeUri", "ContentUri"):
             if name in resource.get("Properties", {}):
                 resource["Properties"][name] = "s3://uploaded/code.zip"
+    # SAM asks for switches that only AWS has, and says at each that it found none.
+    logging.getLogger("samtranslator.feature_toggle").setLevel(logging.ERROR)
     # The template names managed policies by their ARN, so there is none to look up. The region decides the partition.
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="us-east-1"))
     result: dict[str, Any] = translator.translate(template, {})

@@ -496,12 +496,30 @@ def test_every_alarm_watches_one_metric_because_the_emulator_refuses_others() ->
     assert not [name for name, alarm in of_type("AWS::CloudWatch::Alarm").items() if "Metrics" in alarm["Properties"]]
 
 
+ONE_OFF = {"CopyFailedAlarm", "DeliveryExhaustedAlarm", "EndpointDisabledAlarm"}  # nothing is well again when it ends
+
+
 def test_alarms_are_mailed_only_where_an_address_is_given() -> None:
     assert RESOURCES["AlarmTopic"]["Condition"] == "MailsAlarms"
     for name in of_type("AWS::CloudWatch::Alarm"):
-        for key in ("AlarmActions", "OKActions"):
+        for key in ("AlarmActions", *(["OKActions"] if name not in ONE_OFF else [])):
             assert properties(name)[key] == {"Fn::If": ["MailsAlarms", [{"Ref": "AlarmTopic"}], NOTHING]}, name
         assert properties(name)["AlarmDescription"]
+
+
+def test_nobody_is_told_that_all_is_well_when_a_single_loss_is_over() -> None:
+    assert {name for name in of_type("AWS::CloudWatch::Alarm") if "OKActions" not in properties(name)} == ONE_OFF
+
+
+def test_an_alarm_sends_its_reader_to_words_that_the_code_logs() -> None:
+    code = "".join(file.read_text("utf-8") for file in (ROOT / "layers" / "core" / "renderbell").rglob("*.py"))
+    for name in of_type("AWS::CloudWatch::Alarm"):
+        text = properties(name)["AlarmDescription"]
+        assert len(text) <= 1024, name
+        for words in re.findall(r"`([a-z-]+(?: [a-z-]+)+)`", text):
+            assert words == "make failures" or f'"{words}"' in code, f"{name}: {words}"
+    own = {name for name in of_type("AWS::CloudWatch::Alarm") if properties(name)["Namespace"] == "Renderbell"}
+    assert [name for name in own if "Search " not in properties(name)["AlarmDescription"]] == []
 
 
 def watched(namespace: str, metric: str) -> dict[str, Resource]:
@@ -524,6 +542,7 @@ def test_an_error_of_an_asynchronous_function_raises_an_alarm() -> None:
 def test_the_authorizers_errors_raise_none_because_a_wrong_key_is_one() -> None:
     assert "AuthorizerFunction" not in watched("AWS/Lambda", "Errors")
     (alarm,) = watched("AWS/ApiGateway", "5XXError").values()
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 5)
     assert alarm["Dimensions"] == [
         {"Name": "ApiName", "Value": {"Ref": "AWS::StackName"}},
         {"Name": "Stage", "Value": {"Ref": "Stage"}},

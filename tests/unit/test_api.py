@@ -6,6 +6,7 @@ import base64
 import json
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ class Answer:
         assert self.headers["content-type"] == "application/problem+json"
         assert self.json["status"] == status
         assert self.json["type"] == "about:blank"
-        assert self.json["title"]
+        named = {413: "Content Too Large", 422: "Unprocessable Content"}  # in Python's words since 3.13
+        assert self.json["title"] == named.get(status, HTTPStatus(status).phrase)
         assert self.json["detail"]
         return self.json
 

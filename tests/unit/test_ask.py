@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
@@ -128,6 +128,44 @@ def test_connections_that_cannot_be_read_are_nobodys_fault() -> None:
     asked = ask({}, account=Account(ConfigurationError("Parameter Store cannot be read")))
     assert isinstance(asked.error, ProviderUnavailable)
     assert not asked.answered
+
+
+def broken(status: int = 200) -> HttpResponse:
+    """An answer that the code which reads it was not written for."""
+    return HttpResponse(status, {}, cast(bytes, [f"no body, {KEY}"]))
+
+
+def test_code_that_breaks_on_an_answer_is_an_outcome_of_one_task() -> None:
+    asked = ask_provider(Account(), lambda *_: broken(), a_task())
+    assert isinstance(asked.error, ProviderProtocolError)
+    assert (asked.error.kind, asked.error.raw) == ("internal", "")
+    assert (asked.answered, asked.judged) == (True, True)
+
+
+@pytest.mark.parametrize("error", [TypeError(KEY), RecursionError(KEY), MemoryError(KEY), KeyError(KEY)])
+def test_code_that_breaks_is_told_by_the_exceptions_class_alone(error: Exception) -> None:
+    def fetch(connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        raise error
+
+    with captured_log() as lines:
+        asked = ask_provider(Account(), fetch, a_task())
+    assert str(asked.error) == f"internal error: {type(error).__name__}"
+    (line,) = lines
+    assert line["kind"] == "internal"
+    assert "in fetch" in str(line["where"])
+    assert KEY not in str(lines)
+
+
+@pytest.mark.parametrize("answer", [broken(500), TypeError()])
+def test_code_that_breaks_on_no_sound_answer_says_nothing_of_the_connection(answer: HttpResponse | Exception) -> None:
+    def fetch(connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    asked = ask_provider(Account(), fetch, a_task())
+    assert asked.error is not None
+    assert (asked.error.kind, asked.answered, asked.judged) == ("internal", False, False)
 
 
 def test_no_secret_of_a_provider_reaches_the_task_its_owner_or_the_log() -> None:

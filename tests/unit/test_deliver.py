@@ -135,6 +135,14 @@ class TestAnEndpointThatFailsForDays:
         assert (ended.state, ended.tries, ended.last_status) == (DeliveryState.DISABLED, 1, 503)
         assert [(one.number, one.status, one.next_at) for one in world.store.attempts(task)] == [(1, 503, None)]
 
+    def test_is_named_in_the_log_with_the_task_that_showed_it(self) -> None:
+        world = Deployment()
+        with captured_log() as lines:
+            self.disabled(world)
+        (told,) = [line for line in lines if line["message"] == "endpoint disabled"]
+        assert (told["owner"], told["endpoint_id"]) == (OWNER, endpoint_id(HOOK))
+        assert delivery_of(world, told["task_id"]).state is DeliveryState.DISABLED
+
     def test_and_is_disabled_is_well_again_after_one_success(self) -> None:
         world = Deployment()
         self.disabled(world)

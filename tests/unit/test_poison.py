@@ -9,9 +9,9 @@ from renderbell.errors import CopyError
 from renderbell.notify import INTERRUPTED
 from renderbell.store import task_key
 from renderbell.task import PollError, Status, Task
-from tests.deployment import NOTIFIER, Deployment, processing, succeeded
+from tests.deployment import NOTIFIER, Deployment, Said, processing, succeeded
 from tests.fake_source import FakeFile, video_bytes
-from tests.universe import Call, Trouble, Universe
+from tests.universe import Call, Trouble, Universe, When
 
 HOOK = "https://example.com/hook"
 
@@ -26,7 +26,7 @@ class TestACopyWhoseProcessDiesEveryTime:
     @staticmethod
     def world() -> Universe:
         def dies(call: Call) -> Trouble | None:
-            return Trouble.DIES_BEFORE if call.service == "s3" and call.operation == "put_object" else None
+            return Trouble(When.BEFORE) if call.service == "s3" and call.operation == "put_object" else None
 
         world = Universe(plan=dies)
         world.sources.files["https://cdn.example.com/video.mp4?signature=s"] = FakeFile(video_bytes(500))
@@ -104,6 +104,41 @@ def test_a_wake_up_for_a_task_that_cannot_be_read_serves_the_others() -> None:
     world.run(30)
     assert len(world.polls(other)) >= 2
     assert world.counts["UnreadableItem"] == 1
+
+
+def test_a_poll_that_our_code_breaks_on_shows_it_until_its_task_expires() -> None:
+    world = Deployment()
+    broken = Said(0, TypeError("'NoneType' object is not subscriptable"))
+    poison, other = world.register(broken, deadline_s=120, webhooks=[HOOK]), world.register(processing())
+    world.tick_every_minute(until_s=240)
+    world.run(60)
+    shown = world.task(poison).last_poll_error
+    assert shown is not None
+    assert (shown.kind, shown.message) == ("internal", "internal error: TypeError")
+    world.run(240)
+    ended = world.task(poison)
+    assert (ended.status, ended.last_poll_error) == (Status.EXPIRED, shown)
+    assert [one.data["type"] for one in world.messages(poison)] == ["task.expired"]
+    polls = world.polls(other)
+    assert world.task(other).status is Status.PROCESSING
+    assert max(after - before for before, after in pairwise(polls)) < 11, "the connection does not back off"
+    assert world.counts["ProviderProtocolError"] == len(world.polls(poison)) >= 8
+    assert world.counts["PollNotKept"] == 0
+
+
+def test_a_poll_that_our_code_breaks_on_ends_no_back_off() -> None:
+    world = Deployment()
+    world.register(Said(0, 503))
+    poison = world.register(Said(0, TypeError()), at_s=600)
+    world.tick_every_minute(until_s=1500)
+    world.run(600)
+    before = world.store.connection_health("studio")
+    world.run(1500)
+    after = world.store.connection_health("studio")
+    assert before is not None
+    assert after is not None
+    assert after.since == before.since
+    assert len(world.polls(poison)) >= 2
 
 
 def test_a_poll_whose_word_cannot_be_stored_is_counted_and_delays_no_other() -> None:

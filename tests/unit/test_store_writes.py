@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +12,7 @@ import pytest
 from renderbell.delivery import Answer, judge
 from renderbell.errors import ConflictError, VersionConflictError
 from renderbell.expressions import to_wire
-from renderbell.store import CONFLICT_RETRIES, Store, Work
+from renderbell.store import BUSY_RETRIES, ApiKey, Store, Work
 from renderbell.task import Request, Task, Webhook, advance, cancel, delete
 from renderbell.webhooks import deliveries_for
 from tests.deployment import in_process_table
@@ -35,6 +35,7 @@ class BusyTable:
     def __init__(self, times: int) -> None:
         self._table = in_process_table("table")
         self.times = times
+        self.reasons = ["TransactionConflict"]  # why its transactions are cancelled, from the first write on
         self.dies_after: int | None = None  # so many removals, the process dies before the next
 
     def update_item(self, **call: Any) -> dict[str, Any]:
@@ -46,7 +47,8 @@ class BusyTable:
     def transact_write_items(self, *, TransactItems: Sequence[Any]) -> dict[str, Any]:  # noqa: N803
         if self.times:
             self.times -= 1
-            reasons: Any = [{"Code": "TransactionConflict"}, *[{"Code": "None"}] * (len(TransactItems) - 1)]
+            codes = [*self.reasons, *["None"] * (len(TransactItems) - len(self.reasons))]
+            reasons: Any = [{"Code": code} for code in codes]
             raise TransactionCanceledException(
                 {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons},
                 "TransactWriteItems",
@@ -72,11 +74,12 @@ class Rig:
 
     def __init__(self) -> None:
         self.table = BusyTable(0)
-        self.pauses = 0
-        self.store = Store(cast("DynamoDBClient", self.table), "table", pause=self._pause)
+        self.paused_s: list[float] = []
+        self.store = Store(cast("DynamoDBClient", self.table), "table", pause=self.paused_s.append)
 
-    def _pause(self) -> None:
-        self.pauses += 1
+    @property
+    def pauses(self) -> int:
+        return len(self.paused_s)
 
     def registered(self) -> Task:
         task = a_task()
@@ -95,7 +98,7 @@ def request_of(task: Task) -> Request:
     )
 
 
-@pytest.mark.parametrize("times", [1, CONFLICT_RETRIES])
+@pytest.mark.parametrize("times", [1, BUSY_RETRIES])
 def test_a_write_that_meets_anothers_transaction_is_repeated_after_a_pause(times: int) -> None:
     rig = Rig()
     task = rig.registered()
@@ -129,6 +132,86 @@ def test_a_registration_that_meets_others_again_and_again_may_be_tried_again() -
     with pytest.raises(ConflictError) as caught:
         rig.registered()
     assert caught.value.code == "try_again"
+
+
+def test_two_whose_transactions_met_pause_no_longer_than_a_transaction_takes() -> None:
+    rig = Rig()
+    rig.table.times = BUSY_RETRIES
+    rig.registered()
+    assert all(0 < pause_s <= 0.05 for pause_s in rig.paused_s)
+
+
+THROTTLED = [["ThrottlingError"], ["None", "ProvisionedThroughputExceeded"], ["TransactionConflict", "ThrottlingError"]]
+A_HASH = ApiKey("key_1", "0" * 64, "team-a", "write", "ci", BORN)
+
+
+def registration(rig: Rig) -> Callable[[], object]:
+    return rig.registered
+
+
+def end(rig: Rig) -> Callable[[], object]:
+    task = rig.registered()
+    return lambda: rig.store.save(task, cancel(task, BORN))
+
+
+def deletion(rig: Rig) -> Callable[[], object]:
+    task = rig.registered()
+    return lambda: rig.store.delete(task, delete(task, BORN))
+
+
+def new_key(rig: Rig) -> Callable[[], object]:
+    return lambda: rig.store.put_key(A_HASH)
+
+
+TRANSACTIONS = [registration, end, deletion, new_key]
+
+
+@pytest.mark.parametrize("reasons", THROTTLED, ids=",".join)
+@pytest.mark.parametrize("prepared", TRANSACTIONS)
+def test_a_throttled_transaction_is_repeated_after_pauses_that_grow(
+    prepared: Callable[[Rig], Callable[[], object]], reasons: list[str]
+) -> None:
+    rig = Rig()
+    write = prepared(rig)
+    rig.table.times, rig.table.reasons = BUSY_RETRIES, reasons
+    write()
+    assert rig.pauses == BUSY_RETRIES
+    assert rig.paused_s == sorted(rig.paused_s)
+    assert 0.5 <= sum(rig.paused_s) <= 1.5, "a request has 28 s, of which two services that hang may take 24"
+
+
+@pytest.mark.parametrize("reasons", THROTTLED, ids=",".join)
+@pytest.mark.parametrize("prepared", TRANSACTIONS)
+def test_a_transaction_that_stays_throttled_ends_with_botocores_error_and_is_no_conflict(
+    prepared: Callable[[Rig], Callable[[], object]], reasons: list[str]
+) -> None:
+    rig = Rig()
+    write = prepared(rig)
+    rig.table.times, rig.table.reasons = 100, reasons
+    with pytest.raises(TransactionCanceledException):
+        write()
+    assert rig.table.times == 100 - BUSY_RETRIES - 1
+
+
+@pytest.mark.parametrize("reason", ["ValidationError", "ItemCollectionSizeLimitExceeded", "None"])
+@pytest.mark.parametrize("prepared", TRANSACTIONS)
+def test_a_transaction_that_can_never_be_written_ends_with_botocores_error_at_once(
+    prepared: Callable[[Rig], Callable[[], object]], reason: str
+) -> None:
+    rig = Rig()
+    write = prepared(rig)
+    rig.table.times, rig.table.reasons = 100, [reason]
+    with pytest.raises(TransactionCanceledException):
+        write()
+    assert (rig.table.times, rig.pauses) == (99, 0)
+
+
+def test_a_failed_condition_is_not_repeated_though_another_write_was_throttled() -> None:
+    rig = Rig()
+    rig.table.times, rig.table.reasons = 100, ["ConditionalCheckFailed", "ThrottlingError"]
+    with pytest.raises(ConflictError):
+        rig.registered()
+    assert rig.table.times == 99
 
 
 def deleted_with_remains(rig: Rig) -> Work:

@@ -230,20 +230,32 @@ class Health(BaseModel):
     version: str
 
 
+# RFC 9110's names; Python's own differ between its versions.
+_TITLES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+
 _WORDS = {
     401: "No API key, or a wrong one.",
     403: "The key's scope does not cover this.",
     404: "There is no such thing, or it is not yours.",
     409: "The task's state forbids this.",
-    410: "The stored file has been removed by the retention rule.",
+    410: "`video_expired`: the stored file has been removed by the retention rule.",
     413: "The body is larger than 64 KiB.",
     422: "Something in the request cannot be used; `errors` names the fields.",
     500: "Something failed on our side.",
 }
 
 
-def _documented(*errors: int, **answers: tuple[str, object]) -> dict[int, OpenAPIResponse]:
-    """What a route may answer, for the OpenAPI document: `ok_201=("…", Model)`, then the errors."""
+def _documented(
+    *errors: int, words: Mapping[int, str] | None = None, **answers: tuple[str, object]
+) -> dict[int, OpenAPIResponse]:
+    """What a route may answer, for the OpenAPI document: `ok_201=("…", Model)`, then the errors.
+
+    `words` describe an error where the route has more to say than is true of all.
+    """
+    told = _WORDS | dict(words or {})
     found: dict[int, Any] = {}
     for name, (description, model) in answers.items():
         content = {JSON: {"model": model}} if model else {}
@@ -252,7 +264,7 @@ def _documented(*errors: int, **answers: tuple[str, object]) -> dict[int, OpenAP
         if status == HTTPStatus.FOUND:
             found[status]["headers"] = {"Location": {"description": "The URL.", "schema": {"type": "string"}}}
     for status in (*errors, 500):
-        found[status] = {"description": _WORDS[status], "content": {PROBLEM_JSON: {"model": Problem}}}
+        found[status] = {"description": told[status], "content": {PROBLEM_JSON: {"model": Problem}}}
     return cast(dict[int, OpenAPIResponse], found)
 
 
@@ -284,14 +296,19 @@ TaskId = Annotated[str, Path(description="The `task_id` of a task.")]
         413,
         422,
         ok_201=("The task is registered.", TaskView),
-        ok_200=("The same task is already watched, with equal settings.", TaskView),
+        ok_200=("The same render is already watched, with equal settings: that task.", TaskView),
+        words={
+            409: "`already_registered`: it is watched with other settings, and `task_id` names that task. "
+            "`try_again`: another registration of it is under way."
+        },
     ),
 )
 def post_task(asked: TaskRequest) -> Response[TaskView]:
     """Begins to watch a render that was started at a provider.
 
-    Registering the same render again answers the running task if webhooks, metadata and deadline are equal or absent,
-    else 409 `already_registered`.
+    While the provider works on it (QUEUED, PROCESSING), registering the same render again answers 200 with that task if
+    webhooks, metadata and deadline are equal or absent, else 409 `already_registered`. From COPYING on it makes a new
+    task, with its own copy and webhooks.
     """
     caller = _caller(Scope.WRITE)
     found = _parts().tasks.register_task(asked, owner=caller.owner, base_url=_base_url())
@@ -321,7 +338,13 @@ def get_task(task_id: TaskId) -> Response[TaskView]:
     operation_id="deleteTask",
     tags=["tasks"],
     responses=_documented(
-        401, 403, 404, 409, 422, ok_202=("The task is deleted; its files follow within minutes.", DeletedTask)
+        401,
+        403,
+        404,
+        409,
+        422,
+        ok_202=("The task is deleted; its files follow within minutes.", DeletedTask),
+        words={409: "`task_running`, `delivery_pending`, or `try_again`: the task is changing just now."},
     ),
 )
 def delete_task(
@@ -345,7 +368,14 @@ def delete_task(
     summary="Cancel a task",
     operation_id="cancelTask",
     tags=["tasks"],
-    responses=_documented(401, 403, 404, 409, ok_200=("The task, CANCELLED.", TaskView)),
+    responses=_documented(
+        401,
+        403,
+        404,
+        409,
+        ok_200=("The task, CANCELLED.", TaskView),
+        words={409: "`task_ended`, or `try_again`: the task is changing just now."},
+    ),
 )
 def post_cancel(task_id: TaskId) -> Response[TaskView]:
     """Stops watching; the provider goes on. A task that has ended in another way answers 409 `task_ended`."""
@@ -497,7 +527,12 @@ def _problem(
     status: HTTPStatus, code: str, detail: str, *, errors: list[FieldProblem] | None = None, task_id: str | None = None
 ) -> Response[str]:
     problem = Problem(
-        title=status.phrase, status=status.value, detail=detail, code=code, errors=errors or [], task_id=task_id
+        title=_TITLES.get(status, status.phrase),
+        status=status.value,
+        detail=detail,
+        code=code,
+        errors=errors or [],
+        task_id=task_id,
     )
     told = problem.model_dump(mode="json", exclude_none=True, exclude=None if errors else {"errors"})
     return Response(status.value, PROBLEM_JSON, json.dumps(told), NO_STORE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from traceback import format_tb
 from typing import Protocol
 
 from aws_lambda_powertools import Logger
@@ -21,6 +22,7 @@ from renderbell.redaction import redacted
 from renderbell.task import Task
 
 POLL_TIMEOUT_S = 10.0
+PLACES = 6  # of a fault of ours in the log, the innermost
 
 logger = Logger()
 
@@ -41,11 +43,13 @@ class Asked:
 
     `answered` is whether the connection is sound: the provider answered with success, as far as HTTP goes. A fault
     that it states in such an answer concerns one task (Scenext and Jimmy answer so for an unknown id) and must not
-    stop the connection's others; only a refused key or account concerns them all, wherever it stands.
+    stop the connection's others; only a refused key or account concerns them all, wherever it stands. `judged` is
+    whether this says anything of the connection: it does not where our own code broke on no such answer.
     """
 
     outcome: Observation | ProviderError
     answered: bool
+    judged: bool = True
 
     @property
     def error(self) -> ProviderError | None:
@@ -57,7 +61,8 @@ def ask_provider(connections: Connections, fetch: Fetch, task: Task, timeout_s: 
     """Polls a task's provider once; what goes wrong is an outcome, not an exception.
 
     The provider's words come out without the connection's secrets and the queries of links: from here they go to the
-    log, the task and its owner.
+    log, the task and its owner. Where our own code breaks, an exception's text may hold anything: its class alone is
+    told, and the log has the places.
     """
     answered = False
     secrets: frozenset[str] = frozenset()
@@ -89,6 +94,19 @@ def ask_provider(connections: Connections, fetch: Fetch, task: Task, timeout_s: 
             },
         )
         return Asked(error, answered and not isinstance(error, ProviderAuthError))
+    except Exception as error:  # a fault of ours, which must not hide from the task and its owner
+        broken = ProviderProtocolError(f"internal error: {type(error).__name__}", internal=True)
+        logger.error(
+            "poll brought no observation",
+            extra={
+                "task_id": task.task_id,
+                "connection": task.connection,
+                "kind": broken.kind,
+                "error": str(broken),
+                "where": format_tb(error.__traceback__, limit=-PLACES),
+            },
+        )
+        return Asked(broken, answered, judged=answered)
 
 
 def _redact(error: ProviderError, secrets: frozenset[str]) -> None:

@@ -288,7 +288,10 @@ class Deliverer:
             logger.exception("endpoint's health not kept", extra={"endpoint_id": after.endpoint_id})
             return False
         if health.disabled:
-            logger.error("endpoint disabled", extra={"owner": after.owner, "endpoint_id": after.endpoint_id})
+            logger.error(
+                "endpoint disabled",
+                extra={"owner": after.owner, "endpoint_id": after.endpoint_id, "task_id": after.task_id},
+            )
             self.count("EndpointDisabled", 1)
         return not seen.failing
 

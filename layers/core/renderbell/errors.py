@@ -24,12 +24,12 @@ RenderbellError
      ├─ ProviderAuthError        the operator must act
      ├─ ProviderTaskNotFound     the provider does not know the task
      ├─ ProviderRejected         this request can never work
-     └─ ProviderProtocolError    an answer that cannot be read
+     └─ ProviderProtocolError    an answer that cannot be read, be it through a fault of ours
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from renderbell.task import Task
@@ -161,7 +161,7 @@ class StorageError(CopyError):
 class ProviderError(RenderbellError):
     """What one status poll brought instead of an observation; there is one subclass per thing to do."""
 
-    kind: ClassVar[str] = "provider_error"
+    kind: str = "provider_error"
 
 
 class ProviderUnavailable(ProviderError):  # noqa: N818 - the blueprint's vocabulary
@@ -193,10 +193,15 @@ class ProviderRejected(ProviderError):  # noqa: N818 - the blueprint's vocabular
 
 
 class ProviderProtocolError(ProviderError):
-    """An answer that cannot be read; `raw` keeps the beginning of its text."""
+    """An answer that cannot be read; `raw` keeps the beginning of its text.
+
+    `internal` says that our own code broke on it, which makes it of another kind.
+    """
 
     kind = "protocol"
 
-    def __init__(self, message: str, *, raw: str = "") -> None:
+    def __init__(self, message: str, *, raw: str = "", internal: bool = False) -> None:
         super().__init__(message)
         self.raw = raw
+        if internal:
+            self.kind = "internal"

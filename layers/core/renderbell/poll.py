@@ -92,6 +92,7 @@ class _Polled:
     changed: bool
     answered: bool = False  # the provider answered, though what it said of this task was no observation
     judged: bool = True  # False: it says nothing about the connection
+    kept: bool = True  # False: what it brought could not be stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +385,7 @@ class _Tick:
         fault = None if message.answered else message.error
         health = self._agenda.finish(message.task_id, message.saved, fault, now, judged=message.judged)
         self._p.count("Polls", 1)
-        if not message.judged:
+        if not message.kept:
             self._p.count("PollNotKept", 1)
         if message.changed:
             self._p.count("Transitions", 1)
@@ -468,16 +469,15 @@ class _Tick:
 
     def _poll_of(self, task: Task, timeout_s: float) -> Callable[[], _Polled]:
         def poll() -> _Polled:
+            asked = ask_provider(self._p.connections, self._p.fetch, task, timeout_s)
             try:
-                asked = ask_provider(self._p.connections, self._p.fetch, task, timeout_s)
                 changed = self._change(task, lambda current, now: advance(current, asked.outcome, now))
             except Exception:  # a fault of ours or of AWS: the poll counts as made, the task stays as it is
                 logger.exception("poll not kept", extra={"task_id": task.task_id})
-                return _Polled(task.task_id, task, None, changed=False, judged=False)
-            if changed is None:
-                return _Polled(task.task_id, None, asked.error, changed=False, answered=asked.answered)
-            moved = changed.before.status is not changed.after.status
-            return _Polled(task.task_id, changed.after, asked.error, changed=moved, answered=asked.answered)
+                return _Polled(task.task_id, task, None, changed=False, judged=False, kept=False)
+            after = changed.after if changed is not None else None
+            moved = changed is not None and changed.before.status is not changed.after.status
+            return _Polled(task.task_id, after, asked.error, moved, asked.answered, asked.judged)
 
         return poll
 

@@ -72,7 +72,10 @@ DUE_PROJECTION = frozenset(
 )
 
 
-CONFLICT_RETRIES = 4
+CONFLICT_PAUSE_S = 0.05  # the most; as long as another's transaction takes
+THROTTLED_PAUSES_S = (0.1, 0.2, 0.4, 0.8)  # the most, before each repetition; a request to the API has 28 s
+THROTTLED = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})  # as reasons of a cancelled transaction
+BUSY_RETRIES = len(THROTTLED_PAUSES_S)
 FAILING_KEPT_S = 30 * 86_400
 HEALTH_ATTRIBUTES = ("failing", "confirmed", "disabled")  # of an endpoint, in the order of `EndpointHealth`
 
@@ -188,15 +191,18 @@ def delivery_key(delivery: Delivery) -> Key:
     return {"pk": f"TASK#{delivery.task_id}", "sk": f"DELIVERY#{delivery.event}#{delivery.endpoint_id}"}
 
 
-def _pause() -> None:
-    """As long as another's transaction takes, and not the same for two who met."""
-    time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - no secret depends on it
+def _jittered(most_s: float, least: float) -> float:
+    """Not the same pause for two who met; `least` is the share of the most that it is at the least."""
+    return most_s * random.uniform(least, 1.0)  # noqa: S311 - no secret depends on it
 
 
 class Store:
-    """The one table, in the domain's words."""
+    """The one table, in the domain's words.
 
-    def __init__(self, client: DynamoDBClient, table: str, pause: Callable[[], None] = _pause) -> None:
+    `pause` waits for so many seconds. What AWS does not serve surfaces as botocore's error.
+    """
+
+    def __init__(self, client: DynamoDBClient, table: str, pause: Callable[[float], None] = time.sleep) -> None:
         self._client = client
         self._table = table
         self._pause = pause
@@ -296,7 +302,7 @@ class Store:
         except _CancelledError as error:
             if error.failed[0]:
                 raise self._conflict(task_id, error.items[0]) from None
-            if "TransactionConflict" in error.codes:
+            if error.met_another:
                 raise VersionConflictError(task_id, self.task(task_id)) from error
             raise
 
@@ -699,10 +705,14 @@ class Store:
         return {"Put": {"TableName": self._table, "Item": to_wire(item), **more}}
 
     def _transact(self, *writes: Any) -> None:
+        """Writes all or nothing; raises `_CancelledError` where a condition failed or others were in the way."""
         try:
             self._unless_busy(self._client.transact_write_items, {"TransactItems": writes})
         except self._client.exceptions.TransactionCanceledException as error:
-            raise _CancelledError(error) from error
+            cancelled = _CancelledError(error)
+            if cancelled.throttled or not (any(cancelled.failed) or cancelled.met_another):
+                raise
+            raise cancelled from error
 
     def _applies(self, update: dict[str, Any], *, mine: tuple[str, str] | None = None) -> bool:
         """Writes unless the condition fails.
@@ -718,16 +728,24 @@ class Store:
         return True
 
     def _unless_busy(self, write: Callable[..., Any], arguments: dict[str, Any]) -> None:
-        """Writes; a write that met another's transaction in flight is repeated, as that takes milliseconds."""
-        for _ in range(CONFLICT_RETRIES):
+        """Writes, and repeats what only came at a bad moment.
+
+        A write that met another's transaction in flight soon finds it gone. A transaction that is throttled is
+        cancelled, which botocore does not repeat as it does a throttled write.
+        """
+        for most_s in THROTTLED_PAUSES_S:
             try:
                 write(**arguments)
             except self._client.exceptions.TransactionConflictException:
-                self._pause()
+                self._pause(_jittered(CONFLICT_PAUSE_S, 0.2))
             except self._client.exceptions.TransactionCanceledException as error:
-                if "TransactionConflict" not in _CancelledError(error).codes:
+                cancelled = _CancelledError(error)
+                if cancelled.throttled:
+                    self._pause(_jittered(most_s, 0.5))
+                elif cancelled.met_another:
+                    self._pause(_jittered(CONFLICT_PAUSE_S, 0.2))
+                else:
                     raise
-                self._pause()
             else:
                 return
         write(**arguments)
@@ -746,6 +764,16 @@ class _CancelledError(RenderbellError):
         self.codes = [reason.get("Code", "None") for reason in reasons]
         self.failed = [code == "ConditionalCheckFailed" for code in self.codes]
         self.items = [from_wire(reason["Item"]) if reason.get("Item") else None for reason in reasons]
+
+    @property
+    def throttled(self) -> bool:
+        """Whether nothing but AWS's limits is sure to stand in the way; a failed condition stays failed."""
+        return not any(self.failed) and not THROTTLED.isdisjoint(self.codes)
+
+    @property
+    def met_another(self) -> bool:
+        """Whether another's transaction was in flight."""
+        return "TransactionConflict" in self.codes
 
     def __str__(self) -> str:
         return f"transaction cancelled: {', '.join(self.codes)}"

@@ -151,11 +151,19 @@ class DeliveryView(_View):
 
 
 class PollErrorView(_View):
-    """The last poll that brought no usable answer; the task is polled on."""
+    """The latest trouble with a poll or a copy; it goes when a poll succeeds or the copy is done."""
 
-    kind: str
+    kind: str = Field(
+        description="unavailable (no answer, or one that says to try later), auth (the provider refuses the "
+        "connection's key or account, or the connection is missing), not_found (it does not know the task), rejected "
+        "(it says that the request can never work), protocol (its answer cannot be read), internal (Renderbell broke "
+        "on the poll), or copy (a try to copy failed).",
+        examples=["unavailable"],
+    )
     message: str
-    at: Time
+    at: Time = Field(
+        description="When this kind of trouble began; for not_found, rejected and copy, when it was met last."
+    )
 
 
 class TaskView(TaskData):

@@ -6,7 +6,17 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from local.demo import PlainView, Run, StoredObject, TaskAnswer, VideoAnswer, description, problems_of, results_table
+from local.demo import (
+    PlainView,
+    Run,
+    StoredObject,
+    TaskAnswer,
+    VideoAnswer,
+    description,
+    problems_of,
+    results_table,
+    verdict,
+)
 from local.providers.video import VideoFile
 from local.receiver import Received
 
@@ -85,6 +95,12 @@ def test_a_webhook_with_a_bad_signature_is_a_problem() -> None:
     one = good()
     one.webhooks = [webhook(verified=False)]
     assert problems_of(one, [SOURCE]) == ["webhook evt_tsk_1_task_completed was not verified"]
+
+
+def test_the_verdict_counts_what_happened() -> None:
+    failed = Run(task("FAILED"), [], [webhook(verified=False)])
+    assert verdict([good(), good()]) == "2 of 2 videos stored, 2 of 2 webhooks verified"
+    assert verdict([good(), failed]) == "1 of 2 videos stored, 1 of 2 webhooks verified"
 
 
 def test_the_demo_file_says_what_is_stored_and_who_was_told() -> None:
