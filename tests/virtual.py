@@ -12,6 +12,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 START = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+MOST_EVENTS = 5_000_000  # of one world; the longest needs a tenth
 
 
 class DiedError(BaseException):
@@ -56,6 +57,7 @@ class World:
         self._now = start
         self._events: list[tuple[datetime, int, Event]] = []
         self._order = count()
+        self._happened = 0
         self._hub: greenlet | None = None
         self._owners: dict[greenlet, Process] = {}
         self.broken: list[BaseException] = []
@@ -132,6 +134,9 @@ class World:
         self._now = max(self._now, until)
 
     def _happens_next(self) -> None:
+        self._happened += 1
+        if self._happened > MOST_EVENTS:
+            raise AssertionError("this world never comes to rest")
         when, _, event = heapq.heappop(self._events)
         if event.happen is not None:
             self._now = when

@@ -499,10 +499,19 @@ class TestCopying:
         assert held is not None
         held = store.note_upload(held, self.UPLOAD)
         assert store.work("tsk_1") == held
+        for number in (2, 3):
+            again = store.claim_work(store.postpone_work(held, at(number)), f"t{number}", None)
+            assert again is not None
+            held = again
         held = store.note_upload(held, self.UPLOAD, progressed=True)
-        assert held.tries == 0
+        assert (held.tries, held.begun) == (1, 1), "one for the upload"
         assert store.work("tsk_1") == held
+        held = store.note_upload(store.note_upload(held, None), replace(self.UPLOAD, upload_id="u-2"))
+        assert store.work("tsk_1") == held
+        held = store.note_upload(held, replace(self.UPLOAD, upload_id="u-2"), progressed=True)
+        assert (held.tries, held.begun) == (1, 2), "there was one try"
         held = store.note_upload(held, None, stored=FILE, progressed=True)
+        assert (held.tries, held.begun) == (0, 0)
         assert store.work("tsk_1") == held
         assert (held.upload, held.stored) == (None, (FILE,))
         problem = PollError("copy", "the source broke off", at(9))
@@ -612,7 +621,7 @@ class TestDeleting:
         with pytest.raises(ClaimLostError):
             store.renew_work(held, at(200))
         with pytest.raises(ClaimLostError):
-            store.note_upload(held, TestCopying.UPLOAD, progressed=True)
+            store.note_upload(held, replace(TestCopying.UPLOAD, upload_id="u-2"))
         with pytest.raises(VersionConflictError) as caught:
             store.save(held.task, copied(held.task, [FILE], at(20)), token="t1")
         assert caught.value.current == left.task

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -122,7 +123,8 @@ def run(scenario: Scenario, make: MakeWorld, plan: Plan = no_trouble) -> Univers
     assert ends <= set(scenario.ends if plan is not no_trouble else scenario.ends[:1])
     assert bool(ends) == bool(scenario.ends), "nothing is left of what was deleted, and of all else something is"
     sent, tasks = world.part_bytes_sent(), max(1, world.tasks_made)  # a caller without an answer may register twice
-    assert sent <= tasks * scenario.in_parts + PART_BYTES, f"{sent} bytes were sent in parts"
+    again = PART_BYTES * max(1, world.boundaries.struck)
+    assert sent <= tasks * scenario.in_parts + again, f"{sent} bytes were sent in parts"
     return world
 
 
@@ -148,3 +150,21 @@ def strike_every_call(name: str, make: MakeWorld, troubles: Callable[[str], Iter
 
 def _strike(number: int, trouble: Trouble, call: Call) -> Trouble | None:
     return trouble if call.number == number else None
+
+
+def strike_twice(name: str, make: MakeWorld, runs: int) -> None:
+    """Runs a scenario with two blows at random calls, the second perhaps while it recovers from the first."""
+    scenario, draws = SCENARIOS[name], random.Random(name)
+    calls = len(run(scenario, make).boundaries.calls)
+    for _ in range(runs):
+        numbers = sorted(draws.sample(range(1, calls + calls // 2), 2))
+        seed = draws.random()
+        try:
+            run(scenario, make, partial(_strike_at, numbers, random.Random(seed)))
+        except BaseException as error:
+            error.add_note(f"{name}: blows at the calls {numbers}, drawn with {seed}")
+            raise
+
+
+def _strike_at(numbers: Collection[int], draws: random.Random, call: Call) -> Trouble | None:
+    return draws.choice(list(troubles_of(call.service))) if call.number in numbers else None

@@ -47,6 +47,7 @@ def test_without_faults_polls_are_on_time(measured: Report) -> None:
     measured(f"calm worlds: {figures}")
     assert percentile(figures.first_polls, 0.99) <= 7
     assert max(figures.first_polls) <= 10
+    assert max(figures.first_attempts) <= 5
     assert max(figures.gaps + figures.late_gaps) <= CALM_GAP_S
 
 
@@ -63,3 +64,4 @@ def test_every_promise_is_kept_in_any_weather(first: int, measured: Report) -> N
     measured(f"stormy worlds from seed {first}: {figures}")
     assert max(figures.first_polls + figures.gaps) <= STORMY_GAP_S
     assert max(figures.late_gaps) <= CALM_GAP_S, "the storm is over"
+    assert max(figures.first_attempts) <= STORMY_GAP_S

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from renderbell.delivery import Answer
+from renderbell.delivery import EVENT_OF_STATUS, Answer
 from renderbell.errors import ProviderUnavailable
 from renderbell.poll import PollSettings
 from renderbell.providers import Connection, HttpRequest, HttpResponse
@@ -93,6 +93,7 @@ class Figures:
     first_polls: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)  # beyond the interval, the last one until polling ended
     late_gaps: list[float] = field(default_factory=list)  # the same, when the storm is over
+    first_attempts: list[float] = field(default_factory=list)  # after the end of a task, at receivers that are well
     reads: list[int] = field(default_factory=list)  # of a task's items, besides looks
     writes: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -102,17 +103,19 @@ class Figures:
         self.first_polls += other.first_polls
         self.gaps += other.gaps
         self.late_gaps += other.late_gaps
+        self.first_attempts += other.first_attempts
         self.reads += other.reads
         self.writes += other.writes
         self.counts.update(other.counts)
 
     def __str__(self) -> str:
         told = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
-        first, gaps = self.first_polls, self.gaps
+        first, gaps, heard = self.first_polls, self.gaps, self.first_attempts
         return (
             f"{told}; first poll p50 {percentile(first, 0.5):.1f} p99 {percentile(first, 0.99):.1f} "
             f"max {max(first):.1f} s; gap beyond the interval p99 {percentile(gaps, 0.99):.1f} "
             f"p99.9 {percentile(gaps, 0.999):.1f} max {max(gaps):.1f} s; "
+            f"first attempt after the end p99 {percentile(heard, 0.99):.1f} max {max(heard):.1f} s; "
             f"reads p50 {percentile(self.reads, 0.5)} max {max(self.reads)}, "
             f"writes p50 {percentile(self.writes, 0.5)} max {max(self.writes)} a task"
         )
@@ -143,6 +146,7 @@ class RandomWorld:
         self.lives: dict[str, Life] = {}  # by the provider's task id
         self.dead_urls: set[str] = set()
         self.gone_urls: set[str] = set()
+        self.good_urls: set[str] = set()
         self.healthy: set[str] = set()  # connections that always answer soon, with no limit on their rate
         self._trouble: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
         self._dies_in: dict[Process, int] = {}
@@ -178,6 +182,8 @@ class RandomWorld:
             self._assert_within_bounds(task)
         for name in world.connections:
             self._assert_within_rate(name)
+        if self.weather is CALM:
+            self._assert_nothing_in_vain()
         return self._measured()
 
     # -- what there is ------------------------------------------------------------------------------------------------
@@ -240,6 +246,8 @@ class RandomWorld:
             return 0.1, Answer(204)
 
         self._behave[url] = behave
+        if kind == "good":
+            self.good_urls.add(url)
         if kind == "dead":
             self.dead_urls.add(url)
         if kind == "gone":
@@ -413,6 +421,8 @@ class RandomWorld:
             case Status.CANCELLED:
                 assert life.cancelled or life.outcome == "cancelled", about
             case Status.EXPIRED:
+                over_s = (task.history[-1].at - task.expires_at).total_seconds()
+                assert 0 <= over_s <= (EXPIRES_WITHIN_S if self.weather is CALM else STORM_S + EXPIRES_WITHIN_S), about
                 if life.connection in self.healthy and life.outcome not in {"never", "unknown", "no file"}:
                     interval_s = self.universe.connections[life.connection].poll_interval_s or 0
                     looked_s = interval_s + (CALM_GAP_S if self.weather is CALM else STORMY_GAP_S) + DOUBTED_S
@@ -420,6 +430,10 @@ class RandomWorld:
                     assert expires_s <= life.ends_s + looked_s, about
             case Status.FAILED:
                 assert task.error is not None
+                if task.error.code is ErrorCode.PROVIDER_TASK_LOST:
+                    polls = self.asked[task.provider_task_id]
+                    assert len(polls) >= 3, about
+                    assert polls[-1] - polls[0] >= 118, about  # two minutes, by clocks up to a second apart
                 expected = {
                     ErrorCode.PROVIDER_FAILED: life.outcome == "failed",
                     ErrorCode.PROVIDER_TASK_LOST: life.outcome in {"unknown"},
@@ -441,6 +455,23 @@ class RandomWorld:
             within = sum(1 for at_s in times[index:] if at_s < begin_s + RATE_WINDOW_S)
             assert within <= most, f"{name}: {within} polls within a minute of {begin_s:.1f} s, allowed are {most}"
 
+    def _assert_nothing_in_vain(self) -> None:
+        """Asserts that without faults nobody is told twice, or asked twice for one moment."""
+        told = Counter((one.url, one.message_id) for one in self.universe.receivers.received)
+        twice = [key for key, times in told.items() if times > 1 and key[0] in self.good_urls | self.gone_urls]
+        assert not twice, f"told more than once: {twice}"
+        for task in self.universe.all_tasks():
+            if task.connection in self.healthy and not self._is_doubted(task):
+                interval_s = self.universe.connections[task.connection].poll_interval_s or 0
+                # Whoever takes over asks young tasks again, since the index may not have shown them to the one before.
+                young_until_s = (task.created_at - START).total_seconds() + interval_s + YOUNG_S
+                expires_s = (task.expires_at - START).total_seconds()  # it is asked then whatever its moments
+                later = [poll for poll in self.asked[task.provider_task_id] if young_until_s < poll < expires_s]
+                assert all(after - before >= interval_s - LATE_S for before, after in pairwise(later)), task.task_id
+
+    def _is_doubted(self, task: Task) -> bool:
+        return self.lives[task.provider_task_id].outcome in {"unknown", "unknown at first", "no file"}
+
     def _assert_within_bounds(self, task: Task) -> None:
         """Asserts that reads and writes follow from what happened to a task, and not from how often it was polled."""
         client, pk = self.universe.client, f"TASK#{task.task_id}"
@@ -455,13 +486,21 @@ class RandomWorld:
         """How many polls more a minute may see: a second's worth and one for each worker and hand-over."""
         return rate * 5 + 12
 
+    def _first_attempts(self, task: Task) -> list[float]:
+        """How long after a task's end each receiver that is always well got its first word of it."""
+        ended_s = (task.history[-1].at - START).total_seconds()
+        first: dict[str, float] = {}
+        for one in self.universe.messages(task.task_id):
+            if one.data["type"] == EVENT_OF_STATUS[task.status] and one.url in self.good_urls:
+                first.setdefault(one.url, one.at_s)
+        return [at_s - ended_s for at_s in first.values()]
+
     def _measured(self) -> Figures:
         world, figures = self.universe, Figures()
         for task in world.all_tasks():
             polls = self.asked[task.provider_task_id]
             figures.counts[task.status] += 1
-            doubted = self.lives[task.provider_task_id].outcome in {"unknown", "unknown at first", "no file"}
-            if task.connection in self.healthy and not doubted:
+            if task.connection in self.healthy and not self._is_doubted(task):
                 interval_s = world.connections[task.connection].poll_interval_s or 0
                 created_s = (task.created_at - START).total_seconds()
                 watched_until_s = next(
@@ -474,6 +513,7 @@ class RandomWorld:
                         figures.gaps.append(after - before - interval_s)
                     elif before >= STORM_S + SETTLED_S:
                         figures.late_gaps.append(after - before - interval_s)
+            figures.first_attempts += self._first_attempts(task)
             pk = f"TASK#{task.task_id}"
             figures.reads.append(world.client.reads[pk])
             figures.writes.append(world.client.writes[pk])
@@ -491,6 +531,9 @@ CALLS_A_TASK = 48  # ten tries of a copy, or a slow one whose claim is renewed f
 CALLS_AN_ATTEMPT = 4
 CALM_GAP_S = 6.0  # beyond the interval
 STORMY_GAP_S = 500.0  # of 600 s in which anything may happen
+EXPIRES_WITHIN_S = 95.0  # a minute for a last answer, the answer itself, and the tick that comes then
+YOUNG_S = 20.0
+LATE_S = 10.0  # how late a poll may have been where threads are few; the next one is on time again
 DOUBTED_S = 120.0  # what an unknown task, or one without a file, is asked again within
 WITH_PROVIDER = {Status.QUEUED, Status.PROCESSING}
 SETTLED_S = 240.0  # after the storm: late invocations have come, and those with other settings have gone

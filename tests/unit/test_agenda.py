@@ -319,6 +319,63 @@ class TestARate:
         assert successor.next_s() == 20
         assert successor.start(20) == ["two"]
 
+    def test_that_is_raised_holds_from_the_next_look_on(self) -> None:
+        rig = self.slowly_asked()
+        rig.usual = Terms(PollSchedule(60), max_polls_per_s=0.1)
+        rig.agenda.renew_terms(at(3))
+        assert (rig.start(12.9), rig.start(13)) == ([], ["two"])
+
+    def test_that_is_taken_away_holds_nothing_up(self) -> None:
+        rig = self.slowly_asked()
+        rig.usual = Terms(PollSchedule(60))
+        rig.agenda.renew_terms(at(3))
+        assert rig.served(3).paced == {}
+        assert rig.start(3) == ["two"]
+
+    def test_that_cannot_be_read_for_a_while_is_not_forgotten(self) -> None:
+        rig = self.slowly_asked()
+        rated, rig.usual = rig.usual, Terms(PollSchedule(60), known=False)
+        rig.agenda.renew_terms(at(3))
+        rig.usual = rated
+        rig.agenda.renew_terms(at(6))
+        assert rig.next_s() == 2000
+
+    def test_that_has_not_changed_is_not_put_off_by_looks(self) -> None:
+        rig = self.slowly_asked()
+        for now_s in range(3, 1999, 3):
+            rig.agenda.renew_terms(at(now_s))
+        assert rig.next_s() == 2000
+
+    @pytest.mark.parametrize(("rate", "first_s"), [(None, 3.0), (0.1, 13.0), (0.0005, 2000.0)])
+    def test_that_has_changed_since_binds_no_successor(self, rate: float | None, first_s: float) -> None:
+        served = self.slowly_asked().served(1, leaving=True)
+        assert served.paced == {"studio": at(2000)}
+        successor = Rig(interval_s=1)
+        successor.usual = Terms(PollSchedule(1), max_polls_per_s=rate)
+        successor.adopt(a_task("two"), served=served, now_s=3)
+        assert successor.next_s() == pytest.approx(first_s, abs=1)
+
+    @staticmethod
+    def slowly_asked() -> Rig:
+        """One task was asked at 0, and the rate lets the other be asked at 2000."""
+        rig = Rig()
+        rig.usual = Terms(PollSchedule(60), max_polls_per_s=0.0005)
+        one = a_task("one")
+        rig.adopt(one)
+        rig.start(0)
+        rig.agenda.notice([replace(one, version=2, step=Step.COPY), a_task("two", created_s=0.5)], at(0.5))
+        assert rig.next_s() == 2000
+        return rig
+
+    @pytest.mark.parametrize("rate", [1e-12, 1e-300, 5e-324])
+    def test_however_small_breaks_nothing(self, rate: float) -> None:
+        rig = Rig()
+        rig.usual = Terms(PollSchedule(60), max_polls_per_s=rate)
+        rig.adopt(a_task("one"), a_task("two"))
+        assert len(rig.start(0)) == 1
+        rig.agenda.renew_terms(at(3))
+        assert rig.next_s() == 604_800, "the longest deadline"
+
     def test_that_allows_the_next_poll_already_needs_no_note(self) -> None:
         rig = Rig()
         rig.usual = Terms(PollSchedule(60), max_polls_per_s=1)
@@ -355,6 +412,41 @@ class TestThreads:
         assert len(rig.start(0)) == most_in_flight(8)
         assert rig.agenda.next_start() is None
 
+    def test_that_come_free_go_to_the_connection_that_has_fewest(self) -> None:
+        rig = Rig(concurrency=8)
+        slow = [a_task(f"c{lane}-{n}", connection=f"c{lane}") for lane in range(5) for n in range(30)]
+        rig.adopt(*slow)
+        first = rig.start(0)
+        assert len(first) == most_in_flight(8), "all are taken"
+        ended = next(task for task in slow if task.task_id == first[0])
+        rig.finish(ended, 9)
+        rig.agenda.notice([a_task("good", connection="good", created_s=10)], at(10))
+        rig.agenda.set_health("good", None)
+        assert rig.start(10) == ["good"], "it has none, though the other waits longer"
+
+    def test_go_round_where_there_are_more_connections_than_threads(self) -> None:
+        rig = Rig(concurrency=2)
+        threads = most_in_flight(2)
+        tasks = {
+            f"c{lane:02}-{n}": a_task(f"c{lane:02}-{n}", connection=f"c{lane:02}", created_s=-5)
+            for lane in range(24)
+            for n in range(9)
+        }
+        rig.adopt(*tasks.values(), now_s=0)
+        good = a_task("good", connection="good", created_s=1)
+        asked: list[str] = []
+        for turn in range(7):
+            started = rig.start(9 * turn)
+            assert len(started) == threads
+            asked += [name.split("-")[0] for name in started]
+            if turn == 0:
+                rig.agenda.notice([good], at(1))
+                rig.agenda.set_health("good", None)
+            for name in started:
+                rig.finish(tasks.get(name, good), 9 * turn + 9)
+        assert len(set(asked[:24])) == 24, "no backlog is served twice before all the others once"
+        assert asked.index("good") < 4 * threads
+
 
 class TestTerms:
     def test_that_cannot_be_read_start_nothing(self) -> None:
@@ -369,7 +461,7 @@ class TestTerms:
         rig.terms["studio"] = Terms(PollSchedule(30), known=False)
         rig.adopt(*[a_task(f"t{number}") for number in range(9)])
         rig.terms["studio"] = Terms(PollSchedule(30), max_concurrency=2)
-        rig.agenda.renew_terms()
+        rig.agenda.renew_terms(at(3))
         assert len(rig.start(3)) == 2
 
 

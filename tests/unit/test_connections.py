@@ -170,6 +170,13 @@ def test_a_parameter_with_a_key_in_a_wrong_place_never_shows_it(wrong: Mapping[s
         ('{"name": "other", "type": "jimmy", "base_url": "https://x.example"}', "name"),
         ('{"name": "NO", "type": "jimmy", "base_url": "https://x.example"}', "name"),
         ('{"type": "jimmy", "base_url": "https://x.example", "owners": ["Not Good"]}', "owners"),
+        *(
+            (
+                f'{{"type": "jimmy", "base_url": "https://x.example", "max_polls_per_s": {rate}}}',
+                "max_polls_per_s: Input should be greater than or equal to 0.0001",
+            )
+            for rate in ("0", "1e-12", "0.00009")
+        ),
     ],
 )
 def test_a_parameter_that_is_no_connection_says_why(text: str, problem: str) -> None:

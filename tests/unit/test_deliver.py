@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count, pairwise
 from typing import Any
 
@@ -167,6 +167,31 @@ class TestAnEndpointThatFailsForDays:
         world.run(5 * DAY + 60)
         assert {delivery_of(world, task).state for task in tasks} == {DeliveryState.DISABLED}
         assert world.counts["EndpointDisabled"] == 1
+
+    @pytest.mark.parametrize("disabled_at", [None, START - timedelta(days=1)], ids=["confirmed", "disabled"])
+    def test_and_recovers_gives_up_none_of_those_sent_side_by_side(self, disabled_at: datetime | None) -> None:
+        """Four of five are heard and say so before the fifth has failed."""
+        world = Deployment()
+        failing = EndpointHealth(START - timedelta(days=6), START - timedelta(days=5), disabled_at)
+        world.store.note_endpoint_health(OWNER, endpoint_id(HOOK), HEALTHY, failing, "test")
+        tasks = [plant(world, number) for number in range(5)]
+        world.receivers = receivers = LateReceivers(world.world, late=f"evt_{tasks[4]}_task_cancelled")
+        receivers.answers[HOOK] = [Answer(204)]
+        send(world, *tasks, at_s=0)
+        assert health_of(world) == HEALTHY
+        fifth = delivery_of(world, tasks[4])
+        assert (fifth.state, fifth.tries, fifth.last_status) == (DeliveryState.PENDING, 1, 500)
+        assert world.counts["EndpointDisabled"] == 0
+        send(world, tasks[4], at_s=70)
+        assert delivery_of(world, tasks[4]).state is DeliveryState.DELIVERED
+
+    def test_gives_up_each_that_fails_for_an_alarm(self) -> None:
+        world = Deployment()
+        with captured_log() as lines:
+            self.disabled(world)
+            send(world, plant(world, 9, due_s=6 * DAY), at_s=6 * DAY)
+        assert world.counts["DeliveryExhausted"] == 2
+        assert [line["state"] for line in lines if line["message"] == "webhook given up"] == ["disabled"] * 2
 
     def test_is_not_disabled_for_what_is_not_its_doing(self) -> None:
         world = Deployment()
@@ -331,6 +356,22 @@ class DeadlyReceivers(Receivers):
         raise DiedError
 
 
+@dataclass
+class LateReceivers(Receivers):
+    """Receivers, of which one fails at one message once, after it has answered the others."""
+
+    late: str = ""
+    failed: bool = False
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float = 15.0) -> Answer:
+        answer = super().post(url, headers, body, timeout_s)
+        if headers["webhook-id"] != self.late or self.failed:
+            return answer
+        self.failed = True
+        self.world.sleep(0.5)
+        return Answer(500)
+
+
 class TestPoison:
     def deadly(self, world: Deployment, *task_ids: str) -> DeadlyReceivers:
         deadly = {f"evt_{task_id}_task_cancelled" for task_id in task_ids}
@@ -480,8 +521,8 @@ class TestAnAttemptsRecord:
 
 
 class TestATableInTrouble:
-    def send(self, world: Deployment, fault: str, *task_ids: str) -> None:
-        deliverer = replace(world.notifier().deliverer, store=_Faulty(world.store, fault))
+    def send(self, world: Deployment, fault: str, *task_ids: str, first: int = 0) -> None:
+        deliverer = replace(world.notifier().deliverer, store=_Faulty(world.store, fault, first))
         keys = [(key["pk"], key["sk"]) for key in map(key_of, task_ids)]
         world.world.spawn(lambda: deliverer.deliver_due(keys, lambda: 300))
         world.run(10)
@@ -501,6 +542,21 @@ class TestATableInTrouble:
         assert len(world.receivers.received) == 5
         assert [delivery_of(world, task).tries for task in tasks] == [1] * 5 + [0] * 5
 
+    @pytest.mark.parametrize(
+        ("disabled_at", "fault"),
+        [(None, "note_endpoint_health"), (START - timedelta(days=1), "endpoint_health")],
+        ids=["no note", "no second read"],
+    )
+    def test_gives_up_no_delivery_for_what_it_has_not_kept(self, disabled_at: datetime | None, fault: str) -> None:
+        world = Deployment()
+        failing = EndpointHealth(START - timedelta(days=6), START - timedelta(days=5), disabled_at)
+        world.store.note_endpoint_health(OWNER, endpoint_id(HOOK), HEALTHY, failing, "test")
+        world.receivers.answers[HOOK] = [DOWN]
+        task = plant(world, 1)
+        self.send(world, fault, task, first=0 if fault == "note_endpoint_health" else 1)
+        assert delivery_of(world, task).state is DeliveryState.PENDING
+        assert delivery_of(world, task).tries == 1
+
 
 def test_a_delivery_whose_key_names_no_task_cannot_be_read() -> None:
     world = Deployment()
@@ -513,14 +569,18 @@ def test_a_delivery_whose_key_names_no_task_cannot_be_read() -> None:
 
 
 class _Faulty:
-    """A store of which one operation fails."""
+    """A store of which one operation fails, after the first few times."""
 
-    def __init__(self, store: Any, fault: str) -> None:
+    def __init__(self, store: Any, fault: str, first: int) -> None:
         self._store = store
         self._fault = fault
+        self._good = first
 
     def __getattr__(self, name: str) -> Any:
-        return self._fail if name == self._fault else getattr(self._store, name)
+        if name != self._fault:
+            return getattr(self._store, name)
+        self._good -= 1
+        return self._fail if self._good < 0 else getattr(self._store, name)
 
     def _fail(self, *arguments: object) -> None:
         raise RuntimeError("throttled")

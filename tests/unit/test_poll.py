@@ -816,6 +816,32 @@ class TestAConnection:
             assert world.polls(task)[0] <= 20 + 2 + 6
             assert max(gaps(world.polls(task))) <= 16
 
+    @pytest.mark.parametrize(("concurrency", "slow", "tasks"), [(2, 2, 20), (8, 5, 30), (32, 18, 12)])
+    def test_that_is_known_last_is_asked_though_slow_ones_fill_all_threads(
+        self, concurrency: int, slow: int, tasks: int
+    ) -> None:
+        world = Deployment(concurrency=concurrency, slots=1)
+        for lane in range(slow):
+            world.connect(f"slow{lane}", poll_interval_s=5)
+            for number in range(tasks):
+                world.register(processing(latency_s=9.0), connection=f"slow{lane}", at_s=0.1 + 0.01 * number)
+        world.connect("good", poll_interval_s=10)
+        good = world.register(processing(), connection="good", at_s=20)
+        world.tick_every_minute(until_s=100)
+        world.run(100)
+        assert world.polls(good)[0] <= 20 + 6 + 10
+        assert max(gaps(world.polls(good))) <= 16 + 10
+
+    def test_whose_rate_was_a_typing_error_is_asked_when_that_is_corrected(self) -> None:
+        world = Deployment()
+        world.connect("limited", max_polls_per_s=0.0005)
+        tasks = [world.register(processing(), connection="limited", at_s=1) for _ in range(3)]
+        world.world.at(START + timedelta(seconds=30), lambda: world.connect("limited"))
+        world.tick_every_minute(until_s=180)
+        world.run(180)
+        for task in tasks:
+            assert min(poll for poll in world.polls(task) if poll > 30) <= 30 + 60 + 16
+
     def test_a_single_fault_among_good_answers_is_no_outage(self) -> None:
         world = Deployment()
         world.register(Said(0, ProviderUnavailable("500")), at_s=0)

@@ -191,26 +191,49 @@ def test_a_source_that_drips_less_than_a_part_an_invocation_fails_and_says_so() 
     assert world.s3.uploads == {}
 
 
-def test_a_copy_that_goes_on_without_end_is_given_up_after_five_days() -> None:
-    """The source changes every twelve minutes, after a part was added to what an earlier try had left."""
-    world = SlowWorld(60_000, 50.0)
+def invoke_for(world: SlowWorld, task: str, *, every_minutes: int) -> None:
+    """Tells the notifier of a task for five days, instead of the poller, for which these are long."""
+    for minutes in range(0, 5 * 24 * 60 + 300, every_minutes):
+        world.deployment.world.at(
+            START + timedelta(minutes=minutes),
+            lambda: world.deployment.invoke(NOTIFIER, {"pk": f"TASK#{task}", "sk": "TASK"}),
+        )
+    world.deployment.run(5 * 24 * HOUR + 5 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_s", "breaks_after"), [(5_000.0, 6_000), (50.0, None)], ids=["breaks off", "out of time"]
+)
+def test_a_source_that_changes_whenever_it_was_continued_once_ends_as_the_schedule_ends(
+    bytes_per_s: float, breaks_after: int | None
+) -> None:
+    world = SlowWorld(60_000, bytes_per_s, breaks_after=breaks_after)
 
     class Changing(SlowDownloads):
         def open(self, url: str, **asked: Any) -> Any:
-            world.file.etag = f'"{int(world.deployment.now_s // 720)}"'
+            assert len(self.asked) < 100, "it is asked without end"
+            world.file.etag = f'"{len(self.asked) // 2}"'
             return super().open(url, **asked)
 
-    changing = Changing(world.deployment, 50.0)
+    changing = Changing(world.deployment, bytes_per_s)
     changing.files = world.downloads.files
-    world.file.chunk = 2500
     world.use(changing)
     registered = world.deployment.register(succeeded())
-    for minutes in range(0, 5 * 24 * 60 + 60, 6):  # instead of the poller, for which five days are long
-        world.deployment.world.at(
-            START + timedelta(minutes=minutes),
-            lambda: world.deployment.invoke(NOTIFIER, {"pk": f"TASK#{registered}", "sk": "TASK"}),
-        )
-    world.deployment.run(5 * 24 * HOUR + HOUR)
+    invoke_for(world, registered, every_minutes=6)
+    task = world.deployment.task(registered)
+    assert task.error is not None
+    assert (task.status, task.error.code) == (Status.FAILED, "copy_failed")
+    assert timedelta(hours=15) <= task.history[-1].at - START < timedelta(hours=36)
+    assert 15 <= len(changing.asked) <= 30
+    assert world.s3.objects == {}
+    assert world.s3.uploads == {}
+
+
+def test_a_copy_that_goes_on_without_end_is_given_up_after_five_days() -> None:
+    """Each invocation brings a part, of a file so large that these do not suffice."""
+    world = SlowWorld(300_000, 25.0)
+    registered = world.deployment.register(succeeded())
+    invoke_for(world, registered, every_minutes=240)
     task = world.deployment.task(registered)
     assert task.error is not None
     assert (task.status, task.error.code) == (Status.FAILED, "copy_failed")

@@ -24,6 +24,7 @@ OWN_THREADS = 4  # what every connection may have in flight, however busy the ot
 FAILURES_BEFORE_BACKOFF = 5  # single faults among good answers are no outage
 MAX_HINT_S = 3600.0
 GRACE_RETRY_S = 10.0
+MAX_PAUSE_S = 604_800.0  # between two polls of a connection, whatever its rate: no task has a later deadline
 
 
 def most_in_flight(concurrency: int) -> int:
@@ -66,7 +67,8 @@ class _Lane:
     kept_failures: int = 0  # as they are stored
     kind: str = ""
     stepped_at: datetime | None = None
-    next_start: datetime | None = None
+    next_start: datetime | None = None  # what the rate allows
+    served_at: datetime | None = None  # when a poll of it last started or ended
 
 
 class Agenda:
@@ -111,7 +113,7 @@ class Agenda:
         if task.step is not Step.POLL:
             self._gone[task.task_id] = task.version
             return
-        lane = self._lane(task.connection)
+        lane = self._lane(task.connection, now)
         schedule = lane.terms.schedule
         moment = last_moment(schedule, task.created_at, task.task_id, now)  # several missed ones are one poll
         if base is not None:
@@ -132,23 +134,33 @@ class Agenda:
         look = task.due_at if task.streak is not None else None
         entry.moment = moment if look is None or (asked_at is not None and look <= asked_at) else look
         if not entry.flying:
-            heapq.heappush(self._lane(task.connection).waiting, (entry.moment, task.task_id))
+            heapq.heappush(self._lanes[task.connection].waiting, (entry.moment, task.task_id))
 
     def _drop(self, task_id: str, version: int) -> None:
         entry = self._entries.pop(task_id, None)
         if entry is not None:
             self._gone[task_id] = max(version, entry.task.version)
 
-    def _lane(self, name: str) -> _Lane:
+    def _lane(self, name: str, now: datetime) -> _Lane:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = _Lane(name, self._terms(name), next_start=self._paced.get(name))
+            self._hold_to_rate(lane, now)
         return lane
 
-    def renew_terms(self) -> None:
+    def renew_terms(self, now: datetime) -> None:
         """Reads the connections' terms again: an operator may have changed one, or it could not be read before."""
         for lane in self._lanes.values():
             lane.terms = self._terms(lane.name)
+            self._hold_to_rate(lane, now)
+
+    @staticmethod
+    def _hold_to_rate(lane: _Lane, now: datetime) -> None:
+        """Keeps no pause of an earlier rate that is longer than today's."""
+        if lane.next_start is None or not lane.terms.known:
+            return
+        rate = lane.terms.max_polls_per_s
+        lane.next_start = None if rate is None else min(lane.next_start, now + _pause(rate))
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
@@ -158,26 +170,49 @@ class Agenda:
 
     def set_health(self, name: str, health: ConnectionHealth | None) -> None:
         """Tells a connection's back-off as it is stored."""
-        lane = self._lane(name)
+        lane = self._lanes[name]
         lane.health_known = True
         lane.failures = lane.kept_failures = health.failures if health is not None else 0
         lane.health = health if health is not None and health.steps else None
 
     def start(self, now: datetime) -> list[Task]:
-        """The tasks to ask now; each counts as in flight until `finish`."""
+        """The tasks to ask now; each counts as in flight until `finish`.
+
+        A thread goes to the lane with the fewest polls in flight, and among these to the one that has waited longest.
+        """
         started: list[Task] = []
         lanes = [lane for lane in self._lanes.values() if self._top(lane) or lane.flying]
         share = max(OWN_THREADS, self._concurrency // max(1, len(lanes)))
-        for lane in lanes:
-            while self._may_start(lane, share, now):
-                task_id = self._take(lane, now)
-                entry = self._entries[task_id]
-                entry.flying = True
-                lane.flying[task_id] = _Flight(entry.moment, now)
-                self._flights[task_id] = lane
-                self._count_rate(lane, now)
-                started.append(entry.task)
+        able = [lane for lane in lanes if self._may_start(lane, share, now)]
+        queue = [(*self._claim(lane), number) for number, lane in enumerate(able)]
+        heapq.heapify(queue)
+        while queue:
+            number = queue[0][-1]
+            lane = able[number]
+            if not self._may_start(lane, share, now):  # nor later in this round: flights only grow
+                heapq.heappop(queue)
+                continue
+            started.append(self._launch(lane, now))
+            heapq.heapreplace(queue, (*self._claim(lane), number))
         return started
+
+    def _claim(self, lane: _Lane) -> tuple[int, datetime]:
+        """Orders the lanes for a free thread.
+
+        A lane waits since its moment or since it last had a thread, whichever is later: by the moment alone, long
+        backlogs would go before what has just become due elsewhere, for as long as they last.
+        """
+        return len(lane.flying), max(self._top(lane) or _LONG_AGO, lane.served_at or _LONG_AGO)
+
+    def _launch(self, lane: _Lane, now: datetime) -> Task:
+        task_id = self._take(lane, now)
+        entry = self._entries[task_id]
+        entry.flying = True
+        lane.flying[task_id] = _Flight(entry.moment, now)
+        lane.served_at = now
+        self._flights[task_id] = lane
+        self._count_rate(lane, now)
+        return entry.task
 
     def _take(self, lane: _Lane, now: datetime) -> str:
         """Takes the task with the oldest moment; while the lane backs off, the one that says most as a probe."""
@@ -245,7 +280,7 @@ class Agenda:
         if rate is not None:
             # Late starts may catch up for at most a second, so that the rate holds over any longer time.
             reference = max(lane.next_start or now, now - timedelta(seconds=1))
-            lane.next_start = reference + timedelta(seconds=1 / rate)
+            lane.next_start = reference + _pause(rate)
 
     def _top(self, lane: _Lane) -> datetime | None:
         """The lane's earliest moment that is not in flight."""
@@ -264,6 +299,7 @@ class Agenda:
         """
         lane = self._flights.pop(task_id)
         flight = lane.flying.pop(task_id)
+        lane.served_at = now
         entry = self._entries.get(task_id)
         if entry is not None:  # a look may have found it ended meanwhile
             entry.flying = False
@@ -368,6 +404,11 @@ class Agenda:
             if lane.next_start is not None and lane.next_start > now
         }
         return Served(until, lagging, dict(sorted(paced.items())[:MAX_LAGGING]))
+
+
+def _pause(rate: float) -> timedelta:
+    """How long a rate keeps two polls apart."""
+    return timedelta(seconds=min(1 / rate, MAX_PAUSE_S))
 
 
 def _failed_at(task: Task) -> datetime:

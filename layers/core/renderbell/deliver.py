@@ -195,13 +195,15 @@ class Deliverer:
             self.store.finish_delivery(held, gone)
             return None
         now = self.clock()
-        disabled = after_answer(health, answer, now).disabled
+        # Before the judgement: the health that was seen may be another's past, and a retry is given up for what stands.
+        noted = self._note_health(held, answer, health, now)
+        disabled = after_answer(health, answer, now).disabled and (noted or self._is_disabled(held))
         after = judge(held, answer, now, self.random(), disabled=disabled)
         self._keep(_record(held, answer, at, after), held.ttl)
         if not answer.delivered:
             _tell(after, answer)
         self._finish(held, after)
-        return _Tried(after, answer, self._note_health(after, answer, health, now))
+        return _Tried(after, answer, noted and not health.failing)
 
     def _post(self, held: Delivery, records: _Records, secrets: Sequence[str], at: datetime) -> Answer | None:
         """The receiver's answer, fit to be kept; an error of ours is an answer too. None: the task is gone."""
@@ -266,34 +268,47 @@ class Deliverer:
         """Ends a claim; whether it still was the one that stood there."""
         if not self.store.finish_delivery(held, after):
             return False
-        if after.state is DeliveryState.EXHAUSTED:
+        if after.state in {DeliveryState.EXHAUSTED, DeliveryState.DISABLED}:
             logger.error(
                 "webhook given up",
-                extra={"task_id": after.task_id, "event": after.event, "endpoint_id": after.endpoint_id},
+                extra={
+                    "task_id": after.task_id,
+                    "event": after.event,
+                    "endpoint_id": after.endpoint_id,
+                    "state": after.state.value,
+                },
             )
             self.count("DeliveryExhausted", 1)
         return True
 
-    def _note_health(self, after: Delivery, answer: Answer, seen: EndpointHealth, now: datetime) -> bool:
-        """Keeps what an answer makes of its endpoint's health; whether it began a row of failures.
+    def _note_health(self, of: Delivery, answer: Answer, seen: EndpointHealth, now: datetime) -> bool:
+        """Keeps what an answer makes of its endpoint's health; whether anything was written.
 
         Of several who note at once, one does: the others' words add nothing, or come a moment too late.
         """
         health = after_answer(seen, answer, now)
-        endpoint = after.owner, after.endpoint_id
+        endpoint = of.owner, of.endpoint_id
         try:
             if health == seen or not self.store.note_endpoint_health(*endpoint, seen, health, self.new_token()):
                 return False
         except Exception:  # the next attempt notes it; that this one failed still stops those after it
-            logger.exception("endpoint's health not kept", extra={"endpoint_id": after.endpoint_id})
+            logger.exception("endpoint's health not kept", extra={"endpoint_id": of.endpoint_id})
             return False
         if health.disabled:
             logger.error(
                 "endpoint disabled",
-                extra={"owner": after.owner, "endpoint_id": after.endpoint_id, "task_id": after.task_id},
+                extra={"owner": of.owner, "endpoint_id": of.endpoint_id, "task_id": of.task_id},
             )
             self.count("EndpointDisabled", 1)
-        return not seen.failing
+        return True
+
+    def _is_disabled(self, delivery: Delivery) -> bool:
+        """Whether a delivery's endpoint is disabled now; where that cannot be read, it gets its retry."""
+        try:
+            return self.store.endpoint_health(delivery.owner, delivery.endpoint_id).disabled
+        except Exception:
+            logger.exception("endpoint's health not read", extra={"endpoint_id": delivery.endpoint_id})
+            return False
 
 
 class _Records:

@@ -353,15 +353,16 @@ class _Held:
         return self._seconds_left()
 
     def checkpoint(self, upload: Upload | None) -> None:
-        """Keeps an upload. A part added to what an earlier try has left is progress, and clears the count of tries.
+        """Keeps an upload. A part added to what an earlier try has left is progress: only uploads then count as tries.
 
-        A new upload's parts are not: a source that breaks off each time and cannot be continued must come to an end.
+        A new upload's parts are none: a source that breaks off each time and cannot be continued must come to an end,
+        and so must one that can be continued for a while and then has changed.
         """
         kept = self.work.upload
         added = upload is not None and kept is not None and upload.upload_id == kept.upload_id
         continues = added and kept is not None and kept.upload_id == self.resumed
         self.goes_on = continues or (added and self.resumed is None)
-        progressed = continues and self.work.tries > 0
+        progressed = continues and self.work.tries > self.work.begun
         if upload != kept or progressed:
             self.work = self._store.note_upload(self.work, upload, progressed=progressed)
 

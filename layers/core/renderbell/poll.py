@@ -401,7 +401,7 @@ class _Tick:
             self._lost = self._lost or lease.holder != self._lease.holder
             self._relieved = self._relieved or lease.relief
         self._looked_at = max(self._looked_at, looked.at)
-        self._agenda.renew_terms()
+        self._agenda.renew_terms(self._p.clock())
         polls, others, deliveries = _sorted(self._readable(looked.found))
         self._agenda.notice([*polls, *others], self._p.clock())
         self._outbox.merge(others, deliveries, looked.since)

@@ -160,6 +160,7 @@ class Work:
     upload: Upload | None
     stored: tuple[StoredFile, ...]
     interrupted: bool = False  # a claim has run out: its holder may have left more than it noted
+    begun: int = 0  # how many uploads the present file has had
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +319,7 @@ class Store:
         if lines:
             change.append("history", items.history_attributes(lines))
         if after.step is not before.step or after.deleted:
-            change.remove("token", "tries", "upload", "stored")
+            change.remove("token", "tries", "begun", "upload", "stored")
         if after.deleted:
             change.remove("ttl")
         conditions = [change.equals("version", before.version)]
@@ -535,7 +536,18 @@ class Store:
     def note_upload(
         self, held: Work, upload: Upload | None, *, stored: StoredFile | None = None, progressed: bool = False
     ) -> Work:
-        """Keeps the open upload (None: there is none) and a file just finished; progress clears the count of tries."""
+        """Keeps the open upload (None: there is none) and a file just finished.
+
+        Progress takes the count of tries back to one for each upload that the file has had; a file that is done
+        clears both counts.
+        """
+        begun, tries = held.begun, held.tries
+        if stored is not None:
+            begun = 0
+        elif upload is not None and (held.upload is None or upload.upload_id != held.upload.upload_id):
+            begun += 1
+        if progressed:
+            tries = min(tries, begun)
         change = Change()
         conditions = [change.equals("token", held.token)]
         if upload is None:
@@ -545,15 +557,18 @@ class Store:
             change.set("upload", items.present(attributes))
         if stored is not None:
             change.append("stored", [items.file_attributes(stored)])
-        if progressed:
-            change.set("tries", 0)
+        if begun != held.begun:
+            change.set("begun", begun)
+        if tries != held.tries:
+            change.set("tries", tries)
         if not change.empty:
             self._held(change.update(self._table, task_key(held.task.task_id), conditions), held.task.task_id)
         return replace(
             held,
             upload=upload,
             stored=held.stored if stored is None else (*held.stored, stored),
-            tries=0 if progressed else held.tries,
+            tries=tries,
+            begun=begun,
         )
 
     def forget(self, held: Work) -> None:
@@ -811,6 +826,7 @@ def _work_from(task_id: str, item: Mapping[str, Any]) -> Work:
         ),
         stored=tuple(items.file_from(file) for file in item.get("stored", ())),
         interrupted=bool(item.get("interrupted")),
+        begun=int(item.get("begun", 0)),
     )
 
 

@@ -111,7 +111,7 @@ class Connection(BaseModel):
     api_key: SecretStr | None = None
     timezone: str | None = None
     poll_interval_s: Annotated[float, Field(ge=1, le=3600)] | None = None
-    max_polls_per_s: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    max_polls_per_s: Annotated[float, Field(ge=1e-4, le=10_000)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1_000)] | None = None
     deadline_s: Annotated[int, Field(ge=60, le=604_800)] | None = None
     media_base_url: str | None = None
