@@ -305,6 +305,10 @@ class Universe(Deployment):
         """How many multipart uploads are open."""
         return len(self.s3.uploads)
 
+    def tasks_registered(self) -> int:
+        """How many tasks there have been."""
+        return self.tasks_made
+
     def part_bytes_sent(self) -> int:
         """How many bytes were sent as parts of uploads."""
         return self.s3.part_bytes_sent

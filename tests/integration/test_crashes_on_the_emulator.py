@@ -79,6 +79,9 @@ class EmulatedUniverse(Universe):
         self._watched = WatchedS3(self._bucket, self.boundaries)
         return self._dynamodb, self._watched
 
+    def tasks_registered(self) -> int:
+        return len(self.all_tasks())
+
     def part_bytes_sent(self) -> int:
         return self._watched.part_bytes_sent
 

@@ -122,7 +122,10 @@ def run(scenario: Scenario, make: MakeWorld, plan: Plan = no_trouble) -> Univers
     ends = {task.status for task in world.all_tasks()}
     assert ends <= set(scenario.ends if plan is not no_trouble else scenario.ends[:1])
     assert bool(ends) == bool(scenario.ends), "nothing is left of what was deleted, and of all else something is"
-    sent, tasks = world.part_bytes_sent(), max(1, world.tasks_made)  # a caller without an answer may register twice
+    sent, tasks = (
+        world.part_bytes_sent(),
+        max(1, world.tasks_registered()),
+    )  # a caller without an answer may register twice
     again = PART_BYTES * max(1, world.boundaries.struck)
     assert sent <= tasks * scenario.in_parts + again, f"{sent} bytes were sent in parts"
     return world

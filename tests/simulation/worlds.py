@@ -530,7 +530,8 @@ class RandomWorld:
 CALLS_A_TASK = 48  # ten tries of a copy, or a slow one whose claim is renewed for minutes
 CALLS_AN_ATTEMPT = 4
 CALM_GAP_S = 6.0  # beyond the interval
-STORMY_GAP_S = 500.0  # of 600 s in which anything may happen
+STORMY_GAP_S = 600.0  # as long as anything may happen
+SETTLED_GAP_S = 15.0  # after it: others' slow answers where threads are few
 EXPIRES_WITHIN_S = 95.0  # a minute for a last answer, the answer itself, and the tick that comes then
 YOUNG_S = 20.0
 LATE_S = 10.0  # how late a poll may have been where threads are few; the next one is on time again
