@@ -54,7 +54,7 @@ def test_without_faults_polls_are_on_time(measured: Report) -> None:
 
 def test_polls_go_on_although_two_of_five_invocations_die(measured: Report) -> None:
     figures = run(CRASHING_SEEDS, CRASHING)
-    measured(f"worlds where 40 % of the invocations die: {figures}")
+    measured(f"worlds where 40 % of the invocations die, a poller as likely in each second of its minute: {figures}")
     assert figures.counts["of them died"] >= 0.4 * figures.counts["invocations in the storm"]
     assert percentile(figures.gaps, 0.999) <= 120
 
