@@ -310,6 +310,7 @@ class Deployment:
         self.connections: dict[str, Connection] = {}
         self.settings = PollSettings(workers, slots, concurrency)
         self.counts: dict[str, float] = defaultdict(float)
+        self.flushed: dict[str, float] = {}  # of them, what a poller wrote out before its end
         self.invocations: list[tuple[str, Mapping[str, object]]] = []
         self.told: list[tuple[float, int]] = []  # when the notifier was told of deliveries, and of how many
         self.ticks: list[tuple[float, float]] = []  # when each tick that has ended began and ended
@@ -512,6 +513,7 @@ class Deployment:
             pool=pool if pool is not None else VirtualPool(self.world),
             settings=self.settings,
             count=self._count,
+            flush=lambda: self.flushed.update(self.counts),
             random=self.random.random,
             new_token=self._token,
         )

@@ -173,6 +173,7 @@ def one_tick(beside: list[str]) -> Lateness:
             pool=pool,
             settings=PollSettings(1, SLOTS, CONCURRENCY),
             count=lambda name, value: None,
+            flush=lambda: None,
             random=random.random,
             new_token=lambda: uuid4().hex,
         )

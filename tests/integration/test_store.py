@@ -332,6 +332,13 @@ class TestLeases:
         assert store.keep_lease(kept)
         assert store.lease(2) == kept
 
+    def test_its_end_and_the_deaths_before_it_are_kept(self, store: Store) -> None:
+        held = replace(self.lease("a", 45), deaths=2, suspects={"tsk_1": 3, "tsk_2": 1})
+        store.take_lease(held, seen=None)
+        assert store.lease(2) == held
+        assert store.keep_lease(replace(self.lease("a", 20), left=True))
+        assert store.lease(2) == replace(self.lease("a", 20), left=True)
+
     def test_who_lost_the_lease_cannot_keep_it(self, store: Store) -> None:
         store.take_lease(self.lease("a", 45), seen=None)
         store.take_lease(self.lease("b", 90), seen=store.lease(2))

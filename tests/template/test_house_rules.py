@@ -587,6 +587,7 @@ def test_alarms_on_our_own_metrics_name_the_service_that_writes_them() -> None:
         "CopyFailed",
         "CleanUpFailed",
         "PollNotKept",
+        "PollInterrupted",
     }
     for alarm in own:
         (dimension,) = alarm["Dimensions"]

@@ -11,7 +11,7 @@ from renderbell.agenda import Agenda, Terms, most_in_flight
 from renderbell.errors import ProviderAuthError, ProviderError, ProviderProtocolError, ProviderUnavailable
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
-from renderbell.task import PollError, Status, Step, Streak, StreakKind, Task, new_task
+from renderbell.task import PollError, Status, Step, Streak, StreakKind, Task, new_task, set_apart
 from tests.virtual import START
 
 DEAD = ProviderUnavailable("dead")
@@ -604,3 +604,75 @@ class TestABackOff:
         rig.agenda.adopt([a_task()], Served(), START)
         rig.agenda.set_health("studio", ConnectionHealth(9, at(250), "unavailable", START, 13))
         assert seconds(rig.agenda.next_need()) == 250
+
+
+class TestASuspect:
+    """A task that may have ended the process that asked for it."""
+
+    def adopted(self, *tasks: Task, suspects: dict[str, int], rig: Rig | None = None) -> Rig:
+        rig = rig or Rig()
+        rig.agenda.adopt(tasks, Served(), START, suspects)
+        for name in rig.agenda.unknown_health():
+            rig.agenda.set_health(name, None)
+        return rig
+
+    def apart(self, rig: Rig, now_s: float = 0) -> list[str]:
+        return [task.task_id for task in rig.agenda.take_apart(at(now_s))]
+
+    def test_is_not_asked_among_the_others(self) -> None:
+        rig = self.adopted(a_task("bad"), a_task("good"), suspects={"bad": 1})
+        assert rig.start(0) == ["good"]
+        assert self.apart(rig) == ["bad"]
+        assert rig.agenda.suspects() == {"bad": 1}
+
+    def test_is_none_once_it_shows_a_later_version(self) -> None:
+        task = a_task()
+        rig = self.adopted(task, suspects={"one": 1})
+        rig.agenda.notice([replace(task, version=2)], at(1))
+        assert rig.start(1) == ["one"]
+        assert rig.agenda.suspects() == {}
+        assert self.apart(rig) == []
+
+    def test_that_is_there_no_more_is_named_no_more(self) -> None:
+        assert self.adopted(a_task("other"), suspects={"gone": 1}).agenda.suspects() == {}
+
+    def test_that_was_put_off_is_asked_when_its_time_has_come(self) -> None:
+        rig = self.adopted(set_apart(a_task(), START), suspects={})
+        assert rig.start(59) == []
+        assert self.apart(rig, 59) == []
+        assert self.apart(rig, 60) == ["one"]
+        assert rig.start(60) == []
+
+    def test_that_has_been_interrupted_before_is_asked_last(self) -> None:
+        once = set_apart(a_task("once"), START)
+        twice = set_apart(set_apart(a_task("twice"), at(-120)), at(-60))
+        rig = self.adopted(twice, once, a_task("new"), suspects={"new": 1})
+        assert self.apart(rig, 60) == ["new", "once", "twice"]
+
+    def test_of_a_connection_that_backs_off_waits(self) -> None:
+        rig = self.adopted(a_task(), suspects={"one": 1})
+        rig.agenda.set_health("studio", ConnectionHealth(3, at(8), "unavailable", START, 7))
+        assert self.apart(rig) == []
+
+    def test_of_a_rated_connection_takes_one_of_its_polls(self) -> None:
+        rig = Rig()
+        rig.usual = Terms(PollSchedule(60), max_polls_per_s=0.1)
+        tasks = [a_task("a"), a_task("b"), a_task("c")]
+        self.adopted(*tasks, suspects={"a": 1, "b": 1}, rig=rig)
+        assert self.apart(rig) == ["a"]
+        assert rig.start(9) == []
+        assert rig.start(10) == ["c"]
+
+    def test_ends_with_its_deadline_like_any_other(self) -> None:
+        rig = self.adopted(a_task(deadline_s=60), suspects={"one": 1})
+        assert [task.task_id for task in rig.agenda.overdue(at(120))] == ["one"]
+
+
+def test_a_poll_that_was_not_made_is_made_at_its_moment_by_the_next() -> None:
+    rig = Rig()
+    rig.adopt(a_task())
+    assert rig.start(0) == ["one"]
+    rig.agenda.take_back("one")
+    assert rig.agenda.in_flight == 0
+    assert rig.served(1, leaving=True).until == START
+    assert rig.start(1) == ["one"]

@@ -7,11 +7,13 @@ from typing import Any
 
 from renderbell.errors import CopyError
 from renderbell.notify import INTERRUPTED
+from renderbell.providers.base import Connection, HttpRequest, HttpResponse
 from renderbell.store import task_key
-from renderbell.task import PollError, Status, Task
-from tests.deployment import NOTIFIER, Deployment, Said, processing, succeeded
+from renderbell.task import POLL_INTERRUPTED, PollError, Status, Task
+from tests.deployment import NOTIFIER, Deployment, Said, failed, processing, succeeded
 from tests.fake_source import FakeFile, video_bytes
 from tests.universe import Call, Trouble, Universe, When
+from tests.virtual import DiedError
 
 HOOK = "https://example.com/hook"
 
@@ -63,6 +65,85 @@ class TestACopyWhoseProcessDiesEveryTime:
         polls = world.polls(other)
         assert len(polls) >= 8
         assert max(after - before for before, after in pairwise(polls)) < 11
+
+
+class TestAPollWhoseProcessDiesEveryTime:
+    @staticmethod
+    def world() -> tuple[Universe, list[float]]:
+        """A world in which asking the connection `deadly` ends the process, and when it was asked."""
+        world = Universe(slots=1, latency=lambda: 0.01)
+        world.connect("deadly")
+        world.connect("sound", poll_interval_s=30)
+        fetch = world.provider.fetch
+        deaths: list[float] = []
+
+        def killing(connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
+            process = world.world.process
+            if connection.name != "deadly" or process is None:
+                return fetch(connection, request, timeout_s)
+            deaths.append(world.now_s)
+            world.world.sleep(0.2)
+            world.world.kill(process)
+            raise DiedError
+
+        world.provider.fetch = killing  # type: ignore[method-assign]
+        return world, deaths
+
+    def test_delays_the_others_for_minutes_only_and_ends_at_its_deadline(self) -> None:
+        world, deaths = self.world()
+        deadly = world.register(processing(), connection="deadly", deadline_s=3600, webhooks=[HOOK])
+        others = [
+            world.register(
+                processing(latency_s=0.5), failed(from_s=2400), connection="sound", webhooks=[HOOK], at_s=at_s
+            )
+            for at_s in range(40)
+        ]
+        world.tick_while_due()
+        world.run(3000)
+        shown = world.task(deadly).last_poll_error
+        world.run(4000)
+        assert shown is not None
+        assert (shown.kind, shown.message) == ("interrupted", POLL_INTERRUPTED)
+        assert world.task(deadly).status is Status.EXPIRED
+        assert [one.data["type"] for one in world.messages(deadly)] == ["task.expired"]
+        gaps = [(later - earlier, later) for task in others for earlier, later in pairwise(world.polls(task))]
+        assert max(gap for gap, _ in gaps) < 180
+        assert max(gap for gap, later in gaps if later > 330) < 33, "as if there were no such task"
+        assert {world.task(task).status for task in others} == {Status.FAILED}
+        assert len(deaths) <= 12
+        assert deaths[-2] - deaths[-3] > 600, "it is put off on the copy's schedule"
+        assert world.flushed["PollInterrupted"] >= 3, "and counted before the process dies of it"
+
+    def test_leaves_no_mark_on_those_that_were_suspected_with_it(self) -> None:
+        world, _ = self.world()
+        world.register(processing(), connection="deadly", deadline_s=1200)
+        other = world.register(processing(latency_s=0.5), connection="sound")
+        seen: list[Task] = []
+
+        def watch(key: tuple[str, str], *_: object) -> None:
+            if key == (f"TASK#{other}", "TASK"):
+                seen.append(world.task(other))
+
+        world.table.watchers.append(watch)
+        world.tick_while_due()
+        world.run(600)
+        assert any(task.apart for task in seen), "it was asked apart"
+        assert not world.task(other).apart
+        assert world.task(other).last_poll_error is None
+        lease = world.store_of_tests.lease(0)
+        assert lease is not None
+        assert lease.suspects == {}
+
+    def test_of_three_does_not_stop_the_others(self) -> None:
+        world, _ = self.world()
+        for _ in range(3):
+            world.register(processing(), connection="deadly", deadline_s=3600)
+        other = world.register(processing(latency_s=0.5), connection="sound")
+        world.tick_while_due()
+        world.run(3000)
+        polls = world.polls(other)
+        gaps = [(later - earlier, later) for earlier, later in pairwise(polls)]
+        assert max(gap for gap, later in gaps if later > 400) < 33
 
 
 def test_a_copy_that_cannot_be_noted_as_done_is_put_off_at_once_and_shows_why() -> None:

@@ -14,7 +14,7 @@ from renderbell.errors import ProviderProtocolError, ProviderTaskNotFound, Provi
 from renderbell.poll import Found
 from renderbell.providers import Observation, ProviderState
 from renderbell.store import Lease, Served
-from renderbell.task import Status, Task, advance
+from renderbell.task import Status, Task, advance, set_apart
 from tests.deployment import NOTIFIER, POLLER, Deployment, Said, failed, processing, succeeded
 from tests.virtual import START
 
@@ -43,6 +43,12 @@ def dead_holder(world: Deployment, until_s: float) -> None:
     """A poller that took the lease at the start and has died."""
     until = START + timedelta(seconds=until_s)
     world.store.take_lease(Lease(0, "dead", until, relief=False, served=Served(START), workers=1, slots=4), seen=None)
+
+
+def take_apart(world: Deployment, task_id: str) -> None:
+    """Another poller writes that it asks a task apart from the others, and does not come to it."""
+    task = world.task(task_id)
+    world.store.save(task, set_apart(task, world.clock()))
 
 
 class TestATask:
@@ -488,6 +494,103 @@ class TestATick:
         world.run(60)
         assert all_polls(world)[-1] <= 13.5
         assert lease_of(world) == thief
+
+    def test_names_whom_it_asks_in_its_lease_after_two_that_died(self) -> None:
+        world = Deployment()
+        world.wakes = False
+        task = world.register(processing(latency_s=2))
+        died = Lease(0, "dead", START, relief=False, served=Served(START), workers=1, slots=4, deaths=1)
+        world.store.take_lease(died, seen=None)
+        world.tick_at(5)
+        world.run(6)
+        assert lease_of(world).deaths == 2
+        assert lease_of(world).suspects == {task: 1}
+        world.run(9)
+        assert world.task(task).status is Status.PROCESSING
+        assert lease_of(world).suspects == {}, "it has answered, so nobody died of it"
+
+    def test_names_nobody_after_one_that_died(self) -> None:
+        world = Deployment()
+        world.wakes = False
+        world.register(processing(latency_s=2))
+        world.store.take_lease(Lease(0, "dead", START, False, Served(START), 1, 4, deaths=0), seen=None)
+        world.tick_at(5)
+        world.run(6)
+        assert (lease_of(world).deaths, lease_of(world).suspects) == (1, {})
+
+    def test_asks_nobody_while_it_cannot_name_them(self) -> None:
+        world = Deployment()
+        world.wakes = False
+        task = world.register(processing())
+        world.store.take_lease(Lease(0, "dead", START, False, Served(START), 1, 4, deaths=1), seen=None)
+        keep, refused = world.store.keep_lease, [True]
+
+        def failing(lease: Lease) -> bool:
+            if refused[0]:
+                raise RuntimeError("throttled")
+            return keep(lease)
+
+        world.store.keep_lease = failing  # type: ignore[method-assign]
+        world.tick_at(5)
+        world.run(20)
+        assert world.polls(task) == []
+        refused[0] = False
+        world.run(23)
+        assert len(world.polls(task)) == 1
+
+    def test_leaves_those_whom_it_could_not_name_to_the_next(self) -> None:
+        world = Deployment()
+        world.wakes = False
+        world.connect("slow", poll_interval_s=300)
+        task = world.register(processing(), connection="slow")
+        world.store.take_lease(Lease(0, "dead", START, False, Served(START), 1, 4, deaths=1), seen=None)
+        keep = world.store.keep_lease
+
+        def failing(lease: Lease) -> bool:
+            if not lease.left:
+                raise RuntimeError("throttled")
+            return keep(lease)
+
+        world.store.keep_lease = failing  # type: ignore[method-assign]
+        world.tick_at(40)
+        world.tick_at(70)
+        world.run(80)
+        (asked,) = world.polls(task)
+        assert 70 <= asked < 75
+
+    def test_suspects_nobody_whom_it_has_asked_when_it_leaves(self) -> None:
+        world = Deployment()
+        world.wakes = False
+        task = world.register(processing(latency_s=9))
+        world.store.take_lease(Lease(0, "dead", START, False, Served(START), 1, 4, deaths=1), seen=None)
+        world.tick_at(20)
+        world.tick_at(22)
+        world.run(26)
+        assert len(world.polls(task)) == 1
+        assert lease_of(world).holder != "dead"
+        assert lease_of(world).suspects == {}, "it still lives and will save what it is answered"
+
+    def test_asks_no_suspect_whom_another_is_asking(self) -> None:
+        world = Deployment(index_lag_s=10)
+        world.wakes = False
+        task = world.register(processing())
+        world.run(20)
+        died = Lease(0, "dead", START, False, Served(START), 1, 4, suspects={task: 1})
+        world.store.take_lease(died, seen=None)
+        world.tick_at(25)
+        world.world.at(START + timedelta(seconds=24), lambda: take_apart(world, task))
+        world.run(50)
+        assert world.polls(task) == []
+        world.tick_at(90)
+        world.run(100)
+        assert len(world.polls(task)) == 1
+
+    def test_that_leaves_counts_no_death(self) -> None:
+        world = Deployment()
+        world.register(processing())
+        world.tick_every_minute(until_s=180)
+        world.run(150)
+        assert lease_of(world).deaths == 0
 
     def test_ends_within_its_time_although_no_other_comes(self) -> None:
         world = Deployment()

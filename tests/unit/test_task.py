@@ -19,9 +19,11 @@ from renderbell.errors import (
 )
 from renderbell.providers.base import Observation, ProviderState
 from renderbell.task import (
+    POLL_INTERRUPTED,
     TRANSITIONS,
     ErrorCode,
     FileKind,
+    PollError,
     Source,
     Status,
     Step,
@@ -37,6 +39,7 @@ from renderbell.task import (
     expire,
     new_task,
     relinked,
+    set_apart,
 )
 
 BORN = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -211,6 +214,43 @@ class TestSuccessWithoutAFile:
     def test_is_forgotten_when_the_file_appears(self) -> None:
         task = advance(a_task(), EMPTY, at(0))
         assert advance(task, DONE, at(20)).status is Status.COPYING
+
+
+class TestATaskThatIsAskedApart:
+    def test_is_put_off_on_the_copys_schedule_before_each_poll(self) -> None:
+        task = a_task(deadline_s=7 * 86_400)
+        now, delays = at(0), []
+        for _ in range(11):
+            task = set_apart(task, now)
+            assert task.due_at is not None
+            delays.append((task.due_at - now).total_seconds())
+            now = task.due_at
+        assert delays == [60, 60, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 28_800, 28_800]
+
+    def test_shows_that_it_was_interrupted_when_it_is_put_off_again(self) -> None:
+        once = set_apart(a_task(), at(1))
+        assert once.last_poll_error is None
+        twice = set_apart(once, at(61))
+        assert twice.last_poll_error == PollError("interrupted", POLL_INTERRUPTED, at(61))
+
+    def test_is_not_asked_by_two_at_once(self) -> None:
+        once = set_apart(a_task(), at(1))
+        assert set_apart(once, at(60)) is once
+        assert set_apart(once, at(61)) is not once
+
+    @pytest.mark.parametrize("outcome", [running(), QUEUED, EMPTY, DONE, *FAULTS, ProviderTaskNotFound("gone")])
+    def test_is_as_before_whatever_it_is_answered(self, outcome: Observation | ProviderError) -> None:
+        after = advance(set_apart(set_apart(a_task(), at(1)), at(61)), outcome, at(62))
+        assert not after.apart
+        assert after.last_poll_error is None or after.last_poll_error.kind != "interrupted"
+
+    def test_is_put_off_to_its_deadline_at_most(self) -> None:
+        assert set_apart(a_task(deadline_s=3600), at(3590)).due_at == at(3600)
+        assert set_apart(a_task(deadline_s=3600), at(3610)).due_at == at(3610)
+
+    def test_is_left_alone_once_it_is_not_polled_any_more(self) -> None:
+        copying = advance(a_task(), DONE, at(1))
+        assert set_apart(copying, at(2)) is copying
 
 
 class TestTheDeadline:

@@ -47,6 +47,7 @@ class _Entry:
     task: Task
     moment: datetime
     flying: bool = False
+    apart: bool = False  # it is not asked among the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +84,23 @@ class Agenda:
         self._gone: dict[str, int] = {}  # the last version of what was dropped: an index may show it again
         self._flights: dict[str, _Lane] = {}
         self._paced: Mapping[str, datetime] = {}
+        self._suspects: Mapping[str, int] = {}
 
     @property
     def in_flight(self) -> int:
         """How many polls have started and not ended."""
         return len(self._flights)
 
-    def adopt(self, tasks: Iterable[Task], served: Served, now: datetime) -> None:
-        """Takes over tasks from an earlier holder, who has asked all moments that `served` covers."""
+    def adopt(
+        self, tasks: Iterable[Task], served: Served, now: datetime, suspects: Mapping[str, int] | None = None
+    ) -> None:
+        """Takes over tasks from an earlier holder, who has asked all moments that `served` covers.
+
+        One of the `suspects` may have ended its process: they are not asked among the others, until they show a later
+        version than theirs.
+        """
         self._paced = served.paced
+        self._suspects = suspects or {}
         for task in tasks:
             covered = served.until is not None and task.created_at < served.until - timedelta(seconds=INDEX_LAG_S)
             base = served.lagging.get(task.connection, served.until) if covered else None
@@ -133,7 +142,8 @@ class Agenda:
         entry.task = task
         look = task.due_at if task.streak is not None else None
         entry.moment = moment if look is None or (asked_at is not None and look <= asked_at) else look
-        if not entry.flying:
+        entry.apart = task.apart or self._is_suspect(task)
+        if not entry.flying and not entry.apart:
             heapq.heappush(self._lanes[task.connection].waiting, (entry.moment, task.task_id))
 
     def _drop(self, task_id: str, version: int) -> None:
@@ -245,7 +255,7 @@ class Agenda:
     def _stands(self, pair: tuple[datetime, str]) -> bool:
         """Whether a pair in a lane's heap still says when its task is asked."""
         entry = self._entries.get(pair[1])
-        return entry is not None and not entry.flying and entry.moment == pair[0]
+        return entry is not None and not entry.flying and not entry.apart and entry.moment == pair[0]
 
     def _may_start(self, lane: _Lane, share: int, now: datetime) -> bool:
         top = self._top(lane)
@@ -289,6 +299,46 @@ class Agenda:
                 return lane.waiting[0][0]
             heapq.heappop(lane.waiting)
         return None
+
+    def take_back(self, task_id: str) -> None:
+        """Undoes the start of a poll that was not made."""
+        lane = self._flights.pop(task_id)
+        flight = lane.flying.pop(task_id)
+        entry = self._entries.get(task_id)
+        if entry is not None:
+            entry.flying = False
+            self._settle(entry, entry.task, flight.moment)
+
+    def _is_suspect(self, task: Task) -> bool:
+        return task.version <= self._suspects.get(task.task_id, 0)
+
+    def suspects(self) -> dict[str, int]:
+        """The tasks that are still suspected of having ended a holder's process, with their versions."""
+        found = (self._entries[task_id].task for task_id in self._suspects if task_id in self._entries)
+        return {task.task_id: task.version for task in found if self._is_suspect(task)}
+
+    def take_apart(self, now: datetime) -> list[Task]:
+        """The tasks to ask now apart from the others, one after the other; the least suspect first.
+
+        A connection's back-off holds for them too. Of its rate they take one poll at a time.
+        """
+        due = [
+            (entry.task.streak.count if entry.task.streak is not None and entry.task.apart else 0, entry.moment, name)
+            for name, entry in self._entries.items()
+            if entry.apart and (entry.moment <= now or not entry.task.apart)
+        ]
+        taken: list[Task] = []
+        rated: set[str] = set()
+        for _, _, name in sorted(due):
+            task = self._entries[name].task
+            lane = self._lanes[task.connection]
+            if not self._ready(lane) or lane.health is not None or lane.name in rated:
+                continue
+            if lane.terms.max_polls_per_s is not None:
+                rated.add(lane.name)
+                self._count_rate(lane, now)
+            taken.append(task)
+        return taken
 
     def finish(
         self, task_id: str, saved: Task | None, error: ProviderError | None, now: datetime, *, judged: bool = True

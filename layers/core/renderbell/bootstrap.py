@@ -181,6 +181,7 @@ def poller(environment: Mapping[str, str] = os.environ) -> PollerParts:
         pool=WorkerPool(threads),
         settings=PollSettings(settings.poller_workers, settings.slots, settings.poll_concurrency),
         count=counts.add,
+        flush=counts.flush,
         random=random.random,
         new_token=lambda: uuid4().hex,
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import chain
+from itertools import chain, islice
 from typing import Protocol
 
 from aws_lambda_powertools import Logger
@@ -26,7 +26,7 @@ from renderbell.outbox import Outbox
 from renderbell.providers import poll_schedule_for
 from renderbell.schedule import PollSchedule
 from renderbell.store import ConnectionHealth, DueDelivery, Lease, Served, UnreadableItem, UnreadableItemError, task_key
-from renderbell.task import Request, Step, Task, advance, expire
+from renderbell.task import Request, Step, Task, advance, expire, set_apart
 from renderbell.transition import Changed, change_task
 
 TICK_S = 170.0  # within the function's 180 s
@@ -37,6 +37,9 @@ LOOK_S = 3.0
 WAIT_S = 1.0  # how often a tick that waits for the lease reads it
 SETTLING_S = 10.0  # what the function's time limit leaves after the tick's end
 SAVING_S = 3.0  # of it, for what follows a poll
+CAREFUL_AFTER = 2  # holders in a row that have died: AWS ends a process now and then, a task does it each time
+NOTE_EVERY_S = 0.25
+MAX_SUSPECTS = 300  # in the lease: 10 kB of an item's 400
 UNKNOWN_SCHEDULE = PollSchedule(30.0)  # for tasks of a connection that is not configured
 
 Found = Task | DueDelivery | UnreadableItem  # by a look
@@ -96,6 +99,11 @@ class _Polled:
 
 
 @dataclass(frozen=True, slots=True)
+class _PolledApart:
+    polled: _Polled
+
+
+@dataclass(frozen=True, slots=True)
 class _Looked:
     at: datetime
     since: datetime | None
@@ -107,6 +115,7 @@ class _Looked:
 class _Renewed:
     lease: Lease
     held: bool
+    noted: Sequence[Task]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,7 @@ class _Failed:
     """A look or a renewal that could not be done; the loop tries again."""
 
     look: bool
+    unnoted: Sequence[Task] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +144,7 @@ class Poller:
     pool: Pool
     settings: PollSettings
     count: Callable[[str, float], None]
+    flush: Callable[[], None]  # writes the counts out, before what may end the process
     random: Callable[[], float]
     new_token: Callable[[], str]
 
@@ -167,6 +178,10 @@ class _Tick:
         self._renewing = False
         self._health_asked: set[str] = set()
         self._unreadable: set[tuple[str, str]] = set()
+        self._unnoted: list[Task] = []
+        self._noted: dict[str, int] = {}
+        self._cleared = False  # whether the lease names a task that has answered
+        self._next_note = self._started
         self._polls = 0
         self._jobs = 0
 
@@ -187,6 +202,7 @@ class _Tick:
         while True:
             self._serve()
             left_idle = not (self._lost or self._relieved or self._p.clock() >= self._end)
+            apart = self._agenda.take_apart(self._p.clock())
             try:
                 self._release()
             except Exception:  # the lease runs out by itself
@@ -198,6 +214,7 @@ class _Tick:
             except Exception:  # all has been released: the next tick looks anyway
                 logger.exception("last look failed", extra={"worker": self._worker})
                 break
+        self._ask_apart(apart)
         logger.info("tick done", extra={"worker": self._worker, "polls": self._polls, "lost": self._lost})
 
     def _look_now(self, since: datetime | None) -> _Looked:
@@ -258,18 +275,23 @@ class _Tick:
             served=seen.served if seen is not None and same else Served(),
             workers=settings.workers,
             slots=settings.slots,
+            deaths=0 if seen is None or seen.left else seen.deaths + 1,
+            suspects=seen.suspects if seen is not None else {},
         )
         if not self._p.store.take_lease(lease, seen=seen):
             return False
         self._lease, self._lost, self._relieved = lease, False, False
+        if self._careful:
+            logger.error("pollers died", extra={"worker": self._worker, "deaths": lease.deaths})
         self._outbox.adopt(seen.served.told if seen is not None else {})
         self._next_renewal = now + timedelta(seconds=RENEW_S)
         return True
 
     def _begin(self, first: _Looked) -> None:
         served = self._lease.served if self._lease is not None else Served()
+        suspects = self._lease.suspects if self._lease is not None else {}
         polls, others, deliveries = _sorted(first.found)
-        self._agenda.adopt(polls, served, self._p.clock())
+        self._agenda.adopt(polls, served, self._p.clock(), suspects)
         self._outbox.merge(others, deliveries, None)
 
     def _again(self) -> bool:
@@ -304,20 +326,40 @@ class _Tick:
                 self._next_overdue = now + timedelta(seconds=LOOK_S)
                 for task in self._agenda.overdue(now):
                     self._submit(self._expiry_of(task))
-            for task in self._agenda.start(now):
-                self._polls += 1
-                self._submit(self._poll_of(task, min(POLL_TIMEOUT_S, (self._last - now).total_seconds())))
+            started = self._agenda.start(now)
+            if self._careful:
+                self._unnoted += started
+            else:
+                self._ask(started, now)
             for payload in self._outbox.due(now):
                 self._submit(self._notice_of(payload))
-            if now >= self._next_renewal and not self._renewing:
+            if not self._renewing and now >= self._next_keeping():
                 self._renewing = True
-                self._submit(self._renewal(self._kept(now, LEASE_S, leaving=False)))
+                self._next_note = now + timedelta(seconds=NOTE_EVERY_S)
+                lease, noted = self._kept(now, LEASE_S, leaving=False), tuple(self._unnoted)
+                self._unnoted.clear()
+                self._cleared = False
+                self._submit(self._renewal(lease, noted))
             if now >= self._next_look and not self._looking:
                 self._looking = True
                 self._submit(self._look(now))
             if self._nothing_left(now) and not self._looking:
                 return
             self._wait((self._wake_at() - self._p.clock()).total_seconds())
+
+    @property
+    def _careful(self) -> bool:
+        """Whether the lease must name each task before it is asked: one of them may end this process."""
+        return self._lease is not None and self._lease.deaths >= CAREFUL_AFTER
+
+    def _ask(self, tasks: Sequence[Task], now: datetime) -> None:
+        for task in tasks:
+            self._polls += 1
+            self._submit(self._poll_of(task, min(POLL_TIMEOUT_S, (self._last - now).total_seconds())))
+
+    def _next_keeping(self) -> datetime:
+        """When the lease is to be written next: soon, too, where it names other tasks than those being asked."""
+        return min(self._next_renewal, self._next_note) if self._unnoted or self._cleared else self._next_renewal
 
     def _submit(self, job: Callable[[], object]) -> None:
         """Hands a job to the pool, which outlives a tick: each message says whose it is."""
@@ -339,7 +381,7 @@ class _Tick:
     def _wake_at(self) -> datetime:
         times = [self._end, self._agenda.next_start(), self._outbox.next_due()]
         times.append(None if self._looking else self._next_look)
-        times.append(None if self._renewing else self._next_renewal)
+        times.append(None if self._renewing else self._next_keeping())
         times.append(self._lease.until if self._lease is not None else None)
         return min(time for time in times if time is not None)
 
@@ -364,6 +406,8 @@ class _Tick:
             match message:
                 case _Polled():
                     self._polled(message, now)
+                case _PolledApart():
+                    self._count(message.polled)
                 case _Looked():
                     self._looking = False
                     self._merge(message)
@@ -373,17 +417,27 @@ class _Tick:
                     if message.held:
                         self._lease = message.lease
                         self._next_renewal = now + timedelta(seconds=RENEW_S)
+                        self._noted.update(_versions(message.noted))
+                        self._ask(message.noted, now)
                 case _Health():
                     self._agenda.set_health(message.connection, message.health)
                 case _Failed(look=True):
                     self._looking = False
                 case _Failed():
                     self._renewing = False
-                    self._next_renewal = now + timedelta(seconds=WAIT_S)
+                    self._next_renewal = self._next_note = now + timedelta(seconds=WAIT_S)
+                    self._unnoted[:0] = message.unnoted
 
     def _polled(self, message: _Polled, now: datetime) -> None:
         fault = None if message.answered else message.error
         health = self._agenda.finish(message.task_id, message.saved, fault, now, judged=message.judged)
+        self._cleared |= self._noted.pop(message.task_id, None) is not None
+        self._count(message)
+        if health is not None:
+            name, state = health
+            self._submit(self._health_write(name, state))
+
+    def _count(self, message: _Polled) -> None:
         self._p.count("Polls", 1)
         if not message.kept:
             self._p.count("PollNotKept", 1)
@@ -391,9 +445,6 @@ class _Tick:
             self._p.count("Transitions", 1)
         if message.error is not None:
             self._p.count(type(message.error).__name__, 1)
-        if health is not None:
-            name, state = health
-            self._submit(self._health_write(name, state))
 
     def _merge(self, looked: _Looked) -> None:
         lease = looked.lease
@@ -425,7 +476,15 @@ class _Tick:
             served=self._served(now, leaving=leaving),
             workers=self._lease.workers,
             slots=self._lease.slots,
+            left=leaving,
+            deaths=self._lease.deaths,
+            suspects=self._suspects(leaving=leaving),
         )
+
+    def _suspects(self, *, leaving: bool) -> dict[str, int]:
+        """The tasks of which this process may be dying, should it die."""
+        asked = {} if leaving else self._noted | _versions(self._unnoted)
+        return dict(islice((self._agenda.suspects() | asked).items(), MAX_SUSPECTS))
 
     def _served(self, now: datetime, *, leaving: bool) -> Served:
         served = self._agenda.served(now, self._looked_at, leaving=leaving)
@@ -437,10 +496,25 @@ class _Tick:
         while self._renewing and self._p.clock() < self._last:
             self._wait(WAIT_S)
         now = self._p.clock()
+        for task in self._unnoted:
+            self._agenda.take_back(task.task_id)
+        self._unnoted.clear()
         for name, health in self._agenda.unkept_failures(now):
             self._submit(self._health_write(name, health))
         # A renewal that was given up for lost may have landed; the write is refused if another holds the lease.
         self._p.store.keep_lease(self._kept(now, 0.0, leaving=True))
+
+    def _ask_apart(self, tasks: Sequence[Task]) -> None:
+        """Asks tasks that may end the process, one by one, when the lease is another's and nobody is waited for."""
+        for task in tasks:
+            if self._jobs or self._p.clock() + timedelta(seconds=POLL_TIMEOUT_S) > self._last:
+                return
+            if task.apart:
+                logger.error("poll interrupted", extra={"task_id": task.task_id, "connection": task.connection})
+                self._p.count("PollInterrupted", 1)
+            self._p.flush()
+            self._submit(self._poll_apart(task))
+            self._settle()
 
     def _settle(self) -> None:
         """Waits until the polls in flight have saved and the notifier has been told, as long as a poll may take."""
@@ -481,6 +555,15 @@ class _Tick:
 
         return poll
 
+    def _poll_apart(self, task: Task) -> Callable[[], _PolledApart | None]:
+        def poll() -> _PolledApart | None:
+            put_off = change_task(self._p.store, task, set_apart, self._p.clock)
+            if put_off is None or put_off.after is put_off.before:
+                return None  # it is gone, or another asks
+            return _PolledApart(self._poll_of(put_off.after, POLL_TIMEOUT_S)())
+
+        return poll
+
     def _expiry_of(self, task: Task) -> Callable[[], None]:
         def end() -> None:
             try:
@@ -518,13 +601,13 @@ class _Tick:
 
         return look
 
-    def _renewal(self, lease: Lease) -> Callable[[], _Renewed | _Failed]:
+    def _renewal(self, lease: Lease, noted: Sequence[Task]) -> Callable[[], _Renewed | _Failed]:
         def renew() -> _Renewed | _Failed:
             try:
-                return _Renewed(lease, self._p.store.keep_lease(lease))
+                return _Renewed(lease, self._p.store.keep_lease(lease), noted)
             except Exception:
                 logger.exception("lease not renewed", extra={"worker": self._worker})
-                return _Failed(look=False)
+                return _Failed(look=False, unnoted=noted)
 
         return renew
 
@@ -546,6 +629,10 @@ class _Tick:
                 logger.exception("back-off not kept", extra={"connection": name})
 
         return write
+
+
+def _versions(tasks: Sequence[Task]) -> dict[str, int]:
+    return {task.task_id: task.version for task in tasks}
 
 
 def _sorted(found: Sequence[Found]) -> tuple[list[Task], list[Task], list[DueDelivery]]:

@@ -127,7 +127,11 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who polls a worker's slots: `holder` may until `until`; `relief` asks it to hand over."""
+    """Who polls a worker's slots: `holder` may until `until`; `relief` asks it to hand over, `left` is that it has.
+
+    `deaths` counts the holders in a row before this one that never left. `suspects` are the tasks one of which may have
+    ended such a holder's process, with their versions then: one that has changed since is none any more.
+    """
 
     worker: int
     holder: str
@@ -136,6 +140,9 @@ class Lease:
     served: Served
     workers: int
     slots: int
+    left: bool = False
+    deaths: int = 0
+    suspects: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +409,9 @@ class Store:
         change.set("lagging", {name: time_text(at) for name, at in lease.served.lagging.items()})
         change.set("paced", {name: time_text(at) for name, at in lease.served.paced.items()})
         change.set("told", {name: time_text(at) for name, at in lease.served.told.items()})
+        change.set("left", lease.left)
+        change.set("deaths", lease.deaths)
+        change.set("suspects", dict(lease.suspects))
         if lease.served.until is None:
             change.remove("served_until")
         else:
@@ -863,4 +873,7 @@ def _lease_from(worker: int, item: Mapping[str, Any]) -> Lease:
         ),
         workers=int(item["workers"]),
         slots=int(item["slots"]),
+        left=bool(item.get("left")),
+        deaths=int(item.get("deaths", 0)),
+        suspects={task_id: int(version) for task_id, version in item.get("suspects", {}).items()},
     )

@@ -26,6 +26,7 @@ from renderbell.errors import (
     ProviderTaskNotFound,
 )
 from renderbell.providers.base import Observation, ProviderState, ProviderTime
+from renderbell.schedule import COPY_RETRIES
 
 MIN_DEADLINE_S = 60
 MAX_DEADLINE_S = 7 * 86_400
@@ -39,9 +40,11 @@ LOST_AFTER_S = 120.0
 LOST_LOOK_S = 60.0
 NO_FILE_POLLS = 4  # the first success without a file, and three more
 NO_FILE_LOOK_S = 20.0
+APART_S = 60.0  # between two polls of a task that may have ended the process that asked for it, at the least
 MAX_TEXT = 1000
 MAX_SOURCES = 20
 MAX_DURATION_S = 7 * 86_400
+POLL_INTERRUPTED = "the poll was interrupted: its process died while it ran"
 
 
 class Status(StrEnum):
@@ -101,11 +104,12 @@ class FileKind(StrEnum):
 
 
 class StreakKind(StrEnum):
-    """An answer that ends a task only if it is repeated."""
+    """An answer that ends a task only if it is repeated, or a poll that has brought none yet."""
 
     NOT_FOUND = "not_found"
     REJECTED = "rejected"
     NO_FILE = "no_file"
+    APART = "apart"  # asked apart from the others, and not heard of since
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +231,11 @@ class Task:
     deleted: bool = False
     history: tuple[Transition, ...] = ()
 
+    @property
+    def apart(self) -> bool:
+        """Whether its last poll, asked apart from the others, has not been heard of."""
+        return self.streak is not None and self.streak.kind is StreakKind.APART
+
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
@@ -326,6 +335,25 @@ def delete(task: Task, now: datetime) -> Task:
     return replace(ended, deleted=True, step=Step.CLEAN, due_at=now + timedelta(seconds=NET_S))
 
 
+def set_apart(task: Task, now: datetime) -> Task:
+    """The task as it is written before a poll that may end its process; unchanged while another such poll may run.
+
+    Whatever the poll brings takes this back. Where it brings nothing, the task has been put off on the copy's schedule,
+    which goes on in its longest step until the deadline.
+    """
+    if task.step is not Step.POLL or task.due_at is None or (task.apart and now < task.due_at):
+        return task
+    streak = _count(task, StreakKind.APART, now)
+    delays = COPY_RETRIES.delays_s
+    delay_s = max(APART_S, delays[min(streak.count, len(delays)) - 1])
+    return replace(
+        task,
+        streak=streak,
+        due_at=min(now + timedelta(seconds=delay_s), max(task.expires_at, now)),
+        last_poll_error=PollError("interrupted", POLL_INTERRUPTED, now) if streak.count > 1 else task.last_poll_error,
+    )
+
+
 def copied(task: Task, files: Sequence[StoredFile], now: datetime, *, clean: bool = False) -> Task:
     """The task after all of its files are in S3; `clean` asks for a later look at what an interrupted try left."""
     done = _move(task, Status.COMPLETED, "copied to S3", now)
@@ -384,6 +412,7 @@ def _succeeded(known: Task, observation: Observation, now: datetime) -> Task:
             sources=sources,
             progress=100,
             progress_at=now,
+            last_poll_error=None,
             step=Step.COPY,
             due_at=now + timedelta(seconds=NET_S),
         )
