@@ -22,29 +22,9 @@ from renderbell.errors import ConfigurationError
 from renderbell.poll import LEASE_S, RENEW_S, SAVING_S, SETTLING_S, TICK_S
 from renderbell.refresh import RETRY_S, STALE_S
 from renderbell.schedule import CLAIM_RENEW_S, CLAIM_S
+from tests.environment import ENVIRONMENT
 from tests.template.expanded import expanded
 from tests.unit.raw_server import Handler, Visit, always, answer, raw_server
-
-ENVIRONMENT = {
-    "AWS_DEFAULT_REGION": "eu-central-1",
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "POWERTOOLS_METRICS_NAMESPACE": "Renderbell",
-    "POWERTOOLS_SERVICE_NAME": "test",
-    "TABLE_NAME": "table",
-    "BUCKET_NAME": "bucket",
-    "CONNECTIONS_PATH": "/renderbell/connections",
-    "SLOTS": "16",
-    "POLLER_WORKERS": "3",
-    "POLL_CONCURRENCY": "8",
-    "POLLER_FUNCTION_NAME": "poller",
-    "NOTIFIER_FUNCTION_NAME": "notifier",
-    "MASTER_SECRET_ID": "master",
-    "FIRST_KEY_SECRET_ID": "first",
-    "MAX_VIDEO_BYTES": "1000",
-    "VIDEO_RETENTION_DAYS": "0",
-    "TASK_RETENTION_DAYS": "30",
-}
 
 FUNCTIONS = ("api", "authorizer", "poller", "notifier")
 CALLS: Mapping[str, tuple[str, dict[str, Any]]] = {

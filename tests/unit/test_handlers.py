@@ -13,25 +13,10 @@ from typing import Any
 import pytest
 
 from renderbell.errors import RenderbellError
+from tests.environment import ENVIRONMENT
 from tests.fakes import FakeContext
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {
-    "AWS_DEFAULT_REGION": "eu-central-1",
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "POWERTOOLS_METRICS_NAMESPACE": "Renderbell",
-    "POWERTOOLS_SERVICE_NAME": "test",
-    "TABLE_NAME": "table",
-    "BUCKET_NAME": "bucket",
-    "CONNECTIONS_PATH": "/renderbell/connections",
-    "SLOTS": "16",
-    "POLLER_WORKERS": "3",
-    "POLL_CONCURRENCY": "8",
-    "NOTIFIER_FUNCTION_NAME": "notifier",
-    "MASTER_SECRET_ID": "master",
-    "MAX_VIDEO_BYTES": "1000",
-}
 
 
 @pytest.fixture

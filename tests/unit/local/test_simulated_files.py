@@ -9,24 +9,6 @@ from local.providers.server import Simulators, byte_range
 from tests.unit.local.simulated import FakeClock, connection, poll
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[tuple[Simulators, FakeClock]]:
-    clock = FakeClock()
-    with Simulators(clock=clock, sleep=clock.sleep) as simulators:
-        yield simulators, clock
-
-
-@pytest.fixture
-def clock(running: tuple[Simulators, FakeClock]) -> FakeClock:
-    running[1].reset()
-    return running[1]
-
-
-@pytest.fixture
-def simulators(running: tuple[Simulators, FakeClock], clock: FakeClock) -> Simulators:
-    return running[0]
-
-
 def finished(simulators: Simulators, provider: str = "jimmy", **told: object) -> tuple[str, str, bytes]:
     """A finished task: its id, its link, its file's bytes."""
     task_id = simulators.create(provider, **{"seconds": 0, "size_bytes": 100_000, **told})

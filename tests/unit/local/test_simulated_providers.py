@@ -1,7 +1,6 @@
 """The simulated providers, asked and read by the real provider code."""
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -20,24 +19,6 @@ from renderbell.providers import (
 from tests.unit.local.simulated import START, FakeClock, ask, connection, poll
 
 ALL = [kind.value for kind in ProviderType]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[tuple[Simulators, FakeClock]]:
-    clock = FakeClock()
-    with Simulators(clock=clock, sleep=clock.sleep) as simulators:
-        yield simulators, clock
-
-
-@pytest.fixture
-def clock(running: tuple[Simulators, FakeClock]) -> FakeClock:
-    running[1].reset()
-    return running[1]
-
-
-@pytest.fixture
-def simulators(running: tuple[Simulators, FakeClock], clock: FakeClock) -> Simulators:
-    return running[0]
 
 
 @pytest.mark.parametrize("version", ["new", "old"])
