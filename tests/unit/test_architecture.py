@@ -28,7 +28,10 @@ LAYERS = {
         *("presigned", "refresh", "store", "telemetry", "threads", "views", "webhooks"),
     },
     "use cases": {"agenda", "ask", "deliver", "notify", "outbox", "poll", "register", "transition"},
-    "entry": {"api", "authorize", "bootstrap", "settings"},
+    "entry": {
+        *("authorize", "bootstrap", "settings"),
+        *(f"api.{path.stem}" for path in (PACKAGE / "api").glob("*.py")),
+    },
     "functions": {f"functions.{path.parent.name}" for path in (ROOT / "functions").glob("*/app.py")},
 }
 RANKS = {name: rank for rank, names in enumerate(LAYERS.values()) for name in names}
@@ -60,20 +63,24 @@ EVERYWHERE = {
 _POWERTOOLS = "aws_lambda_powertools"
 HANDLER = {f"{_POWERTOOLS}.utilities.typing.LambdaContext"}
 CORRELATED = HANDLER | {f"{_POWERTOOLS}.logging.correlation_paths"}
+ANSWERING = {f"{_POWERTOOLS}.event_handler.Response", "http.HTTPStatus"}
 AWS_ERRORS = {"botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError"}
 ALLOWED = {
     "addresses": {"urllib3.exceptions.LocationParseError", "urllib3.util.parse_url"},
-    "api": CORRELATED
+    "api.__main__": {"sys.stdout"},
+    "api.account": ANSWERING,
+    "api.document": {*(f"{_POWERTOOLS}.event_handler.openapi.models.{name}" for name in ("APIKey", "Server"))},
+    "api.handler": CORRELATED,
+    "api.problems": ANSWERING
     | {
-        *(f"{_POWERTOOLS}.event_handler.{name}" for name in ("APIGatewayRestResolver", "Response")),
         f"{_POWERTOOLS}.event_handler.exceptions.NotFoundError",
         f"{_POWERTOOLS}.event_handler.openapi.exceptions.RequestValidationError",
-        *(f"{_POWERTOOLS}.event_handler.openapi.models.{name}" for name in ("APIKey", "Server")),
-        *(f"{_POWERTOOLS}.event_handler.openapi.params.{name}" for name in ("Path", "Query")),
-        f"{_POWERTOOLS}.event_handler.openapi.swagger_ui.generate_swagger_html",
         f"{_POWERTOOLS}.event_handler.openapi.types.OpenAPIResponse",
-        *("http.HTTPStatus", "importlib.resources", "inspect.getdoc", "sys.stdout"),
     },
+    "api.service": ANSWERING
+    | {f"{_POWERTOOLS}.event_handler.openapi.swagger_ui.generate_swagger_html", "importlib.resources"},
+    "api.serving": ANSWERING | {f"{_POWERTOOLS}.event_handler.APIGatewayRestResolver", "inspect.getdoc"},
+    "api.tasks": ANSWERING | {*(f"{_POWERTOOLS}.event_handler.openapi.params.{name}" for name in ("Path", "Query"))},
     "archive": AWS_ERRORS
     | {"concurrent.futures.Executor", "concurrent.futures.Future", "concurrent.futures.ThreadPoolExecutor"}
     | {"io.BytesIO"},
@@ -202,7 +209,7 @@ def module_of(imported: str) -> str | None:
         name = ".".join(parts[1:length])
         if len(parts) >= length and name in RANKS:
             return name
-    return "providers.__init__" if parts[1:2] == ["providers"] else None
+    return f"{parts[1]}.__init__" if parts[1:2] and f"{parts[1]}.__init__" in RANKS else None
 
 
 def sources() -> dict[str, Source]:

@@ -1,0 +1,55 @@
+"""The OpenAPI document of all routes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from aws_lambda_powertools.event_handler.openapi.models import APIKey, Server
+
+from renderbell.api.problems import PROBLEM_JSON
+from renderbell.api.serving import OPEN, app
+from renderbell.views import example_view
+
+VERSION = "0.1.0"  # the project's, which pyproject.toml gives too
+DOCUMENTED_URL = "https://api.example.com"
+TAGS = ("tasks", "webhooks", "connections", OPEN)  # in the document's order
+
+
+def openapi_document(base_url: str) -> str:
+    """The OpenAPI 3.1 document of all routes, as the API at this address serves it."""
+    schema = app.get_openapi_schema(
+        title="Renderbell",
+        version=VERSION,
+        summary="Rings when a render is done.",
+        description=(
+            "Register a render once; Renderbell polls its provider, keeps the finished files in your bucket, and "
+            "calls back signed webhooks. Errors are problem documents (RFC 9457) with a stable `code`."
+        ),
+        servers=[Server(url=cast(Any, base_url))],
+        security_schemes={
+            "apiKey": APIKey.model_validate({"name": "x-api-key", "in": "header", "description": "`rbk_…`"})
+        },
+        security=[{"apiKey": []}],
+    )
+    document = json.loads(schema.model_dump_json(by_alias=True, exclude_none=True))
+    schemas = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ResponseValidationError", "ValidationError"):  # Powertools' own error shapes
+        schemas.pop(name, None)
+    paths = document["paths"]
+    document["paths"] = dict(sorted(paths.items(), key=lambda path: TAGS.index(_tag(path[1]))))
+    schemas["TaskView"]["examples"] = [example_view(base_url).model_dump(mode="json")]
+    for operation in (one for path in document["paths"].values() for one in path.values()):
+        answers = operation["responses"]
+        if PROBLEM_JSON not in answers.get("422", {}).get("content", {PROBLEM_JSON: None}):
+            del answers["422"]  # added by Powertools to every route
+        operation["responses"] = dict(sorted(answers.items()))
+        if operation["tags"] == [OPEN]:
+            operation["security"] = []
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _tag(operations: dict[str, Any]) -> str:
+    """The tag of a path's operations."""
+    (tag,) = {tag for operation in operations.values() for tag in operation["tags"]}
+    return cast(str, tag)

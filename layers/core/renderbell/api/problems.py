@@ -1,0 +1,208 @@
+"""Errors as problem documents (RFC 9457): their shape, which exception becomes which, and how routes document them."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar, cast
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError as RouteNotFoundError
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
+from pydantic import BaseModel, Field
+
+from renderbell.api.serving import JSON, NO_STORE, app
+from renderbell.authorize import UnauthorizedError
+from renderbell.errors import (
+    AlreadyRegisteredError,
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    RenderbellError,
+)
+
+PROBLEM_JSON = "application/problem+json"
+MAX_BODY_BYTES = 64 * 1024
+MAX_FIELD_NAME = 200
+MAX_PROBLEMS = 20  # named in one answer
+
+_ErrorHandler = TypeVar("_ErrorHandler", bound=Callable[..., Response[str]])
+
+logger = Logger()
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    field: str = Field(examples=["webhooks.0.url"])
+    message: str
+    code: str = Field(examples=["url_not_allowed"])
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str = "about:blank"
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str
+    code: str = Field(description="A stable word to act on.", examples=["invalid_input"])
+    errors: list[FieldProblem] = Field(default=[], description="With 422: what is wrong with which field, at most 20.")
+    task_id: str | None = Field(default=None, description="With `already_registered`: the task that is running.")
+
+
+# RFC 9110's names; Python's own differ between its versions.
+_TITLES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+
+_WORDS = {
+    401: "No API key, or a wrong one.",
+    403: "The key's scope does not cover this.",
+    404: "There is no such thing, or it is not yours.",
+    409: "The task's state forbids this.",
+    410: "`video_expired`: the stored file has been removed by the retention rule.",
+    413: "The body is larger than 64 KiB.",
+    422: "Something in the request cannot be used; `errors` names the fields.",
+    500: "Something failed on our side.",
+}
+
+
+def documented(
+    *errors: int, words: Mapping[int, str] | None = None, **answers: tuple[str, object]
+) -> dict[int, OpenAPIResponse]:
+    """What a route may answer, for the OpenAPI document: `ok_201=("…", Model)`, then the errors.
+
+    `words` describe an error where the route has more to say than is true of all.
+    """
+    told = _WORDS | dict(words or {})
+    found: dict[int, Any] = {}
+    for name, (description, model) in answers.items():
+        content = {JSON: {"model": model}} if model else {}
+        status = int(name.removeprefix("ok_"))
+        found[status] = {"description": description, "content": content}
+        if status == HTTPStatus.FOUND:
+            found[status]["headers"] = {"Location": {"description": "The URL.", "schema": {"type": "string"}}}
+    for status in (*errors, 500):
+        found[status] = {"description": told[status], "content": {PROBLEM_JSON: {"model": Problem}}}
+    return cast(dict[int, OpenAPIResponse], found)
+
+
+def _answering(*errors: type[Exception]) -> Callable[[_ErrorHandler], _ErrorHandler]:
+    return cast("Callable[[_ErrorHandler], _ErrorHandler]", app.exception_handler(list(errors)))
+
+
+class VideoExpiredError(RenderbellError):
+    """The stored file has been removed."""
+
+
+def _problem(
+    status: HTTPStatus, code: str, detail: str, *, errors: list[FieldProblem] | None = None, task_id: str | None = None
+) -> Response[str]:
+    problem = Problem(
+        title=_TITLES.get(status, status.phrase),
+        status=status.value,
+        detail=detail,
+        code=code,
+        errors=errors or [],
+        task_id=task_id,
+    )
+    told = problem.model_dump(mode="json", exclude_none=True, exclude=None if errors else {"errors"})
+    return Response(status.value, PROBLEM_JSON, json.dumps(told), NO_STORE)
+
+
+def too_large() -> dict[str, Any]:
+    """The handler's answer to a body that is not even looked at."""
+    told = _problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", "the body may have at most 64 KiB")
+    return {
+        "statusCode": told.status_code,
+        "headers": told.headers,
+        "body": told.body,
+        "isBase64Encoded": False,
+    }
+
+
+@_answering(InvalidInputError)
+def _invalid_input(error: InvalidInputError) -> Response[str]:
+    return _unusable([FieldProblem(field=error.field, message=str(error), code=error.code)])
+
+
+@_answering(RequestValidationError)
+def _invalid_request(error: RequestValidationError) -> Response[str]:
+    """Names fields and rules, never what was sent."""
+    found = error.errors()
+    return _unusable(
+        [
+            FieldProblem(field=_field(one["loc"]), message=str(one["msg"]), code=str(one["type"]))
+            for one in found[:MAX_PROBLEMS]
+        ],
+        more=max(0, len(found) - MAX_PROBLEMS),
+    )
+
+
+@_answering(UnicodeDecodeError, binascii.Error)
+def _unreadable_body(_: Exception) -> Response[str]:
+    return _unusable([FieldProblem(field="body", message="is not UTF-8", code="json_invalid")])
+
+
+def _unusable(errors: list[FieldProblem], *, more: int = 0) -> Response[str]:
+    """The answer that names what is wrong; `more` counts what it leaves out."""
+    errors = [one.model_copy(update={"message": _SECRET.sub(r"\1…", one.message)}) for one in errors]
+    named = ", ".join(sorted({one.field for one in errors}))
+    detail = f"cannot be used: {named}" + (f" and {more} more" if more else "")
+    return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_input", detail, errors=errors)
+
+
+_SECRET = re.compile(r"(rbk_|whsec_)[!-~]+")  # somebody may take a key for a field's name, or put it into a URL
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """The dotted name of a field; the location's first part says where it came from."""
+    where, *path = location or ("body",)
+    name = (".".join(str(part) for part in path) or str(where)).encode(errors="replace").decode()
+    name = _SECRET.sub(r"\1…", name)
+    return name if len(name) <= MAX_FIELD_NAME else name[:MAX_FIELD_NAME] + "…"
+
+
+@_answering(UnauthorizedError)
+def _unauthorized(_: UnauthorizedError) -> Response[str]:
+    return _problem(HTTPStatus.UNAUTHORIZED, "unauthorized", "no API key, or a wrong one")
+
+
+@_answering(ForbiddenError)
+def _forbidden(error: ForbiddenError) -> Response[str]:
+    return _problem(HTTPStatus.FORBIDDEN, "forbidden", str(error))
+
+
+@_answering(NotFoundError)
+def _not_found(error: NotFoundError) -> Response[str]:
+    return _problem(HTTPStatus.NOT_FOUND, "not_found", str(error))
+
+
+@app.not_found
+def _no_route(_: RouteNotFoundError) -> Response[str]:
+    return _problem(HTTPStatus.NOT_FOUND, "not_found", "there is no such route")
+
+
+@_answering(VideoExpiredError)
+def _video_expired(error: VideoExpiredError) -> Response[str]:
+    return _problem(HTTPStatus.GONE, "video_expired", str(error))
+
+
+@_answering(ConflictError)
+def _conflict(error: ConflictError) -> Response[str]:
+    task_id = error.task_id if isinstance(error, AlreadyRegisteredError) else None
+    return _problem(HTTPStatus.CONFLICT, error.code, str(error), task_id=task_id)
+
+
+@_answering(Exception)
+def _unexpected(_: Exception) -> Response[str]:
+    logger.exception("request failed")
+    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "something failed on our side")

@@ -1,0 +1,112 @@
+"""What all routes of the HTTP API share: the resolver, who calls, from where, and how an answer is made."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, TypeVar, cast
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from pydantic import BaseModel
+
+from renderbell.authorize import Caller, Scope, UnauthorizedError
+from renderbell.errors import ForbiddenError, InvalidInputError
+from renderbell.register import Connections, Tasks
+from renderbell.task import StoredFile
+
+JSON = "application/json"
+OPEN = "service"  # the tag of the routes that need no key
+NO_STORE = {"Cache-Control": "no-store"}
+
+_Body = TypeVar("_Body", bound=BaseModel)
+_RouteFunction = TypeVar("_RouteFunction", bound=Callable[..., Any])
+
+logger = Logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiParts:
+    """What the routes need.
+
+    `presign` makes a URL to a stored file that lives for the given seconds, as an attachment if it is given a file
+    name; `master_secret` gives the deployment's master secret; `public_base_url` starts the links to this API, and is
+    empty where the address of the registering call does.
+    """
+
+    tasks: Tasks
+    connections: Connections
+    presign: Callable[[StoredFile, int, str | None], str]
+    master_secret: Callable[[], bytes]
+    clock: Callable[[], datetime]
+    public_base_url: str
+    video_retention_days: int
+
+
+def _load(text: str) -> Any:
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidInputError("body", "is not valid JSON", code="json_invalid") from None
+    if not isinstance(body, dict):  # Powertools would take a list's first element for the body
+        raise InvalidInputError("body", "is not a JSON object", code="not_an_object")
+    return body
+
+
+app = APIGatewayRestResolver(enable_validation=True, json_body_deserializer=_load)
+
+
+def current_parts() -> ApiParts:
+    """What the handler was built over."""
+    return cast(ApiParts, app.context["parts"])
+
+
+def require(needed: Scope) -> Caller:
+    """Whom the authorizer let in, if the scope covers what is asked."""
+    told = app.current_event.raw_event["requestContext"].get("authorizer") or {}
+    try:
+        caller = Caller(told["owner"], Scope(told["scope"]), told["key_id"])
+    except (KeyError, ValueError):
+        raise UnauthorizedError("no word of the authorizer") from None
+    logger.append_keys(owner=caller.owner, key_id=caller.key_id)
+    if not caller.scope.covers(needed):
+        raise ForbiddenError(f"this key's scope is {caller.scope}; it takes {needed}")
+    return caller
+
+
+def base_url_of(event: Mapping[str, Any]) -> str:
+    """The address that the call came to, without the route: the API's own, or that of a custom domain.
+
+    The stage, or the mapping of the custom domain, is what stands in the called path before the route.
+    """
+    context = event["requestContext"]
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    segments = context["path"].rstrip("/").split("/")
+    routed = len([part for part in event["resource"].split("/") if part])
+    prefix = "/".join(segments[: len(segments) - routed])
+    scheme = headers.get("x-forwarded-proto", "https").split(",")[0].strip()
+    host = context.get("domainName") or headers.get("host", "localhost")
+    return f"{scheme}://{host}{prefix}"
+
+
+def current_base_url() -> str:
+    """What starts the links to this API, in answers and in webhooks."""
+    return current_parts().public_base_url.rstrip("/") or base_url_of(app.current_event.raw_event)
+
+
+def route(method: str, rule: str, **told: Any) -> Callable[[_RouteFunction], _RouteFunction]:
+    """Registers a route; its docstring is its description in the OpenAPI document."""
+
+    def register(function: _RouteFunction) -> _RouteFunction:
+        return app.route(rule, method, description=inspect.getdoc(function), **told)(function)
+
+    return register
+
+
+def json_answer(status: HTTPStatus, body: _Body) -> Response[_Body]:
+    """An answer that nobody keeps."""
+    return Response(status.value, JSON, body, NO_STORE)

@@ -1,0 +1,179 @@
+"""The routes of tasks: register, read, delete, cancel, fetch what was stored."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Path, Query
+from pydantic import BaseModel
+
+from renderbell.api.problems import VideoExpiredError, documented
+from renderbell.api.serving import JSON, NO_STORE, current_base_url, current_parts, json_answer, require, route
+from renderbell.authorize import Scope
+from renderbell.errors import NotFoundError
+from renderbell.register import TaskRequest
+from renderbell.views import TaskView, Time, task_view
+
+LINK_S = 3600  # how long a presigned URL lives; the function's role may end it earlier
+
+TaskId = Annotated[str, Path(description="The `task_id` of a task.")]
+
+
+class DeletedTask(BaseModel):
+    """A task that is there no more."""
+
+    task_id: str
+    deleted: Literal[True]
+
+
+class VideoLink(BaseModel):
+    """A presigned URL to a stored file."""
+
+    url: str
+    expires_at: Time
+
+
+@route(
+    "POST",
+    "/tasks",
+    summary="Register a render",
+    operation_id="registerTask",
+    tags=["tasks"],
+    responses=documented(
+        401,
+        403,
+        409,
+        413,
+        422,
+        ok_201=("The task is registered.", TaskView),
+        ok_200=("The same render is already watched, with equal settings: that task.", TaskView),
+        words={
+            409: "`already_registered`: it is watched with other settings, and `task_id` names that task. "
+            "`try_again`: another registration of it is under way."
+        },
+    ),
+)
+def post_task(asked: TaskRequest) -> Response[TaskView]:
+    """Begins to watch a render that was started at a provider.
+
+    While the provider works on it (QUEUED, PROCESSING), registering the same render again answers 200 with that task if
+    webhooks, metadata and deadline are equal or absent, else 409 `already_registered`. From COPYING on it makes a new
+    task, with its own copy and webhooks.
+    """
+    caller = require(Scope.WRITE)
+    found = current_parts().tasks.register_task(asked, owner=caller.owner, base_url=current_base_url())
+    view = task_view(found.task, found.request, found.deliveries)
+    return json_answer(HTTPStatus.CREATED if found.created else HTTPStatus.OK, view)
+
+
+@route(
+    "GET",
+    "/tasks/<task_id>",
+    summary="Read a task",
+    operation_id="readTask",
+    tags=["tasks"],
+    responses=documented(401, 404, ok_200=("The task.", TaskView)),
+)
+def get_task(task_id: TaskId) -> Response[TaskView]:
+    """A task with its history, its files, and what became of its webhooks."""
+    caller = require(Scope.READ)
+    found = current_parts().tasks.read_task(task_id, owner=caller.owner)
+    return json_answer(HTTPStatus.OK, task_view(found.task, found.request, found.deliveries))
+
+
+@route(
+    "DELETE",
+    "/tasks/<task_id>",
+    summary="Delete a task",
+    operation_id="deleteTask",
+    tags=["tasks"],
+    responses=documented(
+        401,
+        403,
+        404,
+        409,
+        422,
+        ok_202=("The task is deleted; its files follow within minutes.", DeletedTask),
+        words={409: "`task_running`, `delivery_pending`, or `try_again`: the task is changing just now."},
+    ),
+)
+def delete_task(
+    task_id: TaskId,
+    force: Annotated[bool, Query(description="`true`: cancel a running task, and drop pending deliveries.")] = False,
+) -> Response[DeletedTask]:
+    """Removes a task with its attempts and its stored files; from then on every route answers 404 for it.
+
+    While the task runs it answers 409 `task_running`, and while a webhook is yet to be delivered 409
+    `delivery_pending`, unless `force=true` says to do it all the same. No webhook is sent for a deleted task; one that
+    is on its way just then may still arrive. The render at the provider goes on, and can be registered anew at once.
+    """
+    caller = require(Scope.WRITE)
+    current_parts().tasks.delete_task(task_id, owner=caller.owner, force=force)
+    return json_answer(HTTPStatus.ACCEPTED, DeletedTask(task_id=task_id, deleted=True))
+
+
+@route(
+    "POST",
+    "/tasks/<task_id>/cancel",
+    summary="Cancel a task",
+    operation_id="cancelTask",
+    tags=["tasks"],
+    responses=documented(
+        401,
+        403,
+        404,
+        409,
+        ok_200=("The task, CANCELLED.", TaskView),
+        words={409: "`task_ended`, or `try_again`: the task is changing just now."},
+    ),
+)
+def post_cancel(task_id: TaskId) -> Response[TaskView]:
+    """Stops watching; the provider goes on. A task that has ended in another way answers 409 `task_ended`."""
+    caller = require(Scope.WRITE)
+    found = current_parts().tasks.cancel_task(task_id, owner=caller.owner)
+    return json_answer(HTTPStatus.OK, task_view(found.task, found.request, found.deliveries))
+
+
+@route(
+    "GET",
+    "/tasks/<task_id>/videos/<n>",
+    summary="Fetch a stored file",
+    operation_id="fetchVideo",
+    tags=["tasks"],
+    responses=documented(
+        401,
+        404,
+        410,
+        422,
+        ok_302=("A fresh presigned URL, in the header Location.", None),
+        ok_200=("The same URL as JSON, with `redirect=false`.", VideoLink),
+    ),
+)
+def get_video(
+    task_id: TaskId,
+    n: Annotated[int, Path(description="The number of the file, from 1.")],
+    download: Annotated[bool, Query(description="Ask the browser to save the file.")] = False,
+    redirect: Annotated[bool, Query(description="`false`: answer the URL as JSON.")] = True,
+) -> Response[VideoLink | str]:
+    """Leads to the file in S3, which also answers range requests. Ask again when the URL has expired.
+
+    Clients that send `x-api-key` along with a redirect do better with `redirect=false`.
+    """
+    caller, parts = require(Scope.READ), current_parts()
+    task = parts.tasks.read_task(task_id, owner=caller.owner).task
+    file = next((one for one in task.files if one.n == n), None)
+    if file is None:  # only a COMPLETED task has files
+        raise NotFoundError("there is no such file")
+    now = parts.clock()
+    kept = timedelta(days=parts.video_retention_days)
+    if kept and now >= task.history[-1].at + kept:
+        raise VideoExpiredError("the file has been removed by the retention rule")
+    suffix = file.key.rpartition("/")[2].rpartition(".")[2]
+    url = parts.presign(file, LINK_S, f"{task_id}-{n}.{suffix}" if download else None)
+    if redirect:
+        return Response(HTTPStatus.FOUND.value, "text/plain", "", {**NO_STORE, "Location": url})
+    link = VideoLink(url=url, expires_at=now + timedelta(seconds=LINK_S))
+    return Response(HTTPStatus.OK.value, JSON, link, NO_STORE)
