@@ -300,6 +300,31 @@ class TestWhatIsDue:
         assert delivery == DueDelivery(("TASK#tsk_1", "DELIVERY#task.completed#url_1"), "default", "url_1", at(65))
 
 
+class TestProbes:
+    HEALTH = ConnectionHealth(3, at(8), "unavailable", at(0), 7)
+
+    def test_one_of_many_probes_a_connection(self, store: Store) -> None:
+        store.put_connection_health("studio", self.HEALTH)
+        barrier = Barrier(8)
+
+        def claim(number: int) -> bool:
+            barrier.wait()
+            return store.claim_probe("studio", replace(self.HEALTH, retry_at=at(22)), at(8))
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(claim, range(8))) == 1
+        assert store.connection_health("studio") == replace(self.HEALTH, retry_at=at(22))
+
+    def test_a_back_off_that_still_runs_is_not_probed(self, store: Store) -> None:
+        store.put_connection_health("studio", self.HEALTH)
+        assert not store.claim_probe("studio", replace(self.HEALTH, retry_at=at(21)), at(7))
+        assert store.connection_health("studio") == self.HEALTH
+
+    def test_a_back_off_that_was_not_kept_is_by_the_probe(self, store: Store) -> None:
+        assert store.claim_probe("studio", replace(self.HEALTH, retry_at=at(22)), at(8))
+        assert store.connection_health("studio") == replace(self.HEALTH, retry_at=at(22))
+
+
 class TestLeases:
     def lease(self, holder: str, until: float, served: Served | None = None) -> Lease:
         return Lease(2, holder, at(until), relief=False, served=served or Served(), workers=3, slots=16)

@@ -617,7 +617,7 @@ class TestASuspect:
         return rig
 
     def apart(self, rig: Rig, now_s: float = 0) -> list[str]:
-        return [task.task_id for task in rig.agenda.take_apart(at(now_s))]
+        return [one.task.task_id for one in rig.agenda.take_apart(at(now_s))]
 
     def test_is_not_asked_among_the_others(self) -> None:
         rig = self.adopted(a_task("bad"), a_task("good"), suspects={"bad": 1})
@@ -638,10 +638,10 @@ class TestASuspect:
 
     def test_that_was_put_off_is_asked_when_its_time_has_come(self) -> None:
         rig = self.adopted(set_apart(a_task(), START), suspects={})
-        assert rig.start(59) == []
-        assert self.apart(rig, 59) == []
-        assert self.apart(rig, 60) == ["one"]
-        assert rig.start(60) == []
+        assert rig.start(29) == []
+        assert self.apart(rig, 29) == []
+        assert self.apart(rig, 30) == ["one"]
+        assert rig.start(30) == []
 
     def test_that_has_been_interrupted_before_is_asked_last(self) -> None:
         once = set_apart(a_task("once"), START)
@@ -649,19 +649,49 @@ class TestASuspect:
         rig = self.adopted(twice, once, a_task("new"), suspects={"new": 1})
         assert self.apart(rig, 60) == ["new", "once", "twice"]
 
-    def test_of_a_connection_that_backs_off_waits(self) -> None:
-        rig = self.adopted(a_task(), suspects={"one": 1})
-        rig.agenda.set_health("studio", ConnectionHealth(3, at(8), "unavailable", START, 7))
-        assert self.apart(rig) == []
+    def test_of_a_connection_that_backs_off_is_its_probe_where_no_other_can_be(self) -> None:
+        rig = self.adopted(a_task("a"), a_task("b"), suspects={"a": 1, "b": 1})
+        health = ConnectionHealth(3, at(8), "unavailable", START, 7)
+        rig.agenda.set_health("studio", health)
+        assert self.apart(rig, 7) == []
+        assert [(one.task.task_id, one.probe) for one in rig.agenda.take_apart(at(8))] == [("a", health)]
+        rig.agenda.notice([a_task("c")], at(8))
+        assert self.apart(rig, 8) == [], "another can"
 
-    def test_of_a_rated_connection_takes_one_of_its_polls(self) -> None:
+    def test_ends_or_prolongs_its_connections_back_off(self) -> None:
+        rig, task = Rig(), a_task()
+        self.adopted(task, suspects={"one": 1}, rig=rig)
+        rig.agenda.set_health("studio", ConnectionHealth(3, at(8), "unavailable", START, 7))
+        longer = rig.agenda.judge_apart(task, DEAD, at(8), at(9))
+        assert longer is not None
+        assert longer[1] is not None
+        assert (longer[1].steps, seconds(longer[1].retry_at)) == (4, 9 + 16)
+        assert rig.agenda.judge_apart(task, None, at(26), at(27)) == ("studio", None)
+
+    def test_of_a_connection_that_cannot_be_read_waits(self) -> None:
         rig = Rig()
-        rig.usual = Terms(PollSchedule(60), max_polls_per_s=0.1)
-        tasks = [a_task("a"), a_task("b"), a_task("c")]
-        self.adopted(*tasks, suspects={"a": 1, "b": 1}, rig=rig)
+        rig.usual = Terms(PollSchedule(60), known=False)
+        assert self.apart(self.adopted(a_task(), suspects={"one": 1}, rig=rig)) == []
+
+    def test_of_a_rated_connection_takes_of_its_polls_what_comes_soon(self) -> None:
+        rig = Rig()
+        rig.usual = Terms(PollSchedule(60), max_polls_per_s=0.2)
+        suspects = [a_task(name) for name in "abcd"]
+        self.adopted(*suspects, a_task("e"), suspects={task.task_id: 1 for task in suspects}, rig=rig)
+        taken = rig.agenda.take_apart(START)
+        assert [(one.task.task_id, seconds(one.not_before)) for one in taken] == [("a", 0), ("b", 5), ("c", 10)]
+        assert rig.start(14) == []
+        assert rig.start(15) == ["e"]
+
+    def test_of_a_slow_connection_goes_before_the_others(self) -> None:
+        rig = Rig()
+        rig.usual = Terms(PollSchedule(60), max_polls_per_s=0.01)
+        self.adopted(a_task("a"), a_task("b"), suspects={"a": 1}, rig=rig)
+        assert rig.start(0) == []
         assert self.apart(rig) == ["a"]
-        assert rig.start(9) == []
-        assert rig.start(10) == ["c"]
+        assert self.apart(rig) == [], "its rate allows no more"
+        rig.agenda.notice([replace(a_task("a"), version=2)], at(1))
+        assert len(rig.start(100)) == 1
 
     def test_ends_with_its_deadline_like_any_other(self) -> None:
         rig = self.adopted(a_task(deadline_s=60), suspects={"one": 1})

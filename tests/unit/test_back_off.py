@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 
+import pytest
+
+from renderbell.errors import ProviderUnavailable
+from renderbell.poll import PROBE_S
+from renderbell.providers.base import Connection, HttpRequest, HttpResponse
 from renderbell.task import Status
 from tests.deployment import Deployment, Said, processing, succeeded
+from tests.virtual import START
 
 BAD = 30
 REFUSED_IN_A_BODY = json.dumps({"code": 20001, "msg": "", "data": None}).encode()
@@ -74,3 +82,47 @@ def test_a_key_that_is_refused_in_a_good_answer_backs_off_and_ends_no_task() -> 
     world.run(2400)
     assert world.store.connection_health("studio") is None
     assert {world.task(task).status for task in tasks} == {Status.PROCESSING}
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_one_probe_asks_at_a_time_among_all_workers_and_over_hand_overs(workers: int) -> None:
+    world = Deployment(workers=workers, slots=8)
+    silent = Said(0, ProviderUnavailable("time-out"), latency_s=9.9)
+    for _ in range(60):
+        world.register(silent, deadline_s=86_400)
+    fetch, at_once = world.provider.fetch, []
+
+    def watched(connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        if world.now_s > 120:
+            at_once.append(world.provider.in_flight[connection.name] + 1)
+        return fetch(connection, request, timeout_s)
+
+    world.provider.fetch = watched  # type: ignore[method-assign]
+    world.tick_every_minute(until_s=1800)
+    world.run(1800)
+    assert len(at_once) >= 5
+    assert set(at_once) == {1}
+
+
+def test_a_probe_whose_poller_died_is_followed_by_another() -> None:
+    world = with_bad_tasks()
+    world.tick_every_minute(until_s=600)
+    world.run(300)
+    health = world.store.connection_health("studio")
+    assert health is not None
+    asked = len(all_polls(world))
+    world.world.at(health.retry_at - timedelta(milliseconds=1), lambda: claim_and_die(world))
+    world.run((health.retry_at - START).total_seconds() + 2 * PROBE_S)
+    assert len(all_polls(world)) == asked + 1
+
+
+def claim_and_die(world: Deployment) -> None:
+    """Another worker claims the probe and does not come to it."""
+    health = world.store.connection_health("studio")
+    assert health is not None
+    until = world.clock() + timedelta(seconds=PROBE_S)
+    assert world.store.claim_probe("studio", replace(health, retry_at=until), health.retry_at)
+
+
+def all_polls(world: Deployment) -> list[float]:
+    return [poll for polls in world.provider.polls.values() for poll in polls]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-from renderbell.errors import CopyError
+import pytest
+
+from renderbell.errors import CopyError, ProviderUnavailable
 from renderbell.notify import INTERRUPTED
+from renderbell.poll import MAX_SUSPECTS
 from renderbell.providers.base import Connection, HttpRequest, HttpResponse
-from renderbell.store import task_key
+from renderbell.store import Lease, Served, task_key
 from renderbell.task import POLL_INTERRUPTED, PollError, Status, Task
 from tests.deployment import NOTIFIER, Deployment, Said, failed, processing, succeeded
 from tests.fake_source import FakeFile, video_bytes
 from tests.universe import Call, Trouble, Universe, When
-from tests.virtual import DiedError
+from tests.virtual import START, DiedError
 
 HOOK = "https://example.com/hook"
 
@@ -144,6 +149,96 @@ class TestAPollWhoseProcessDiesEveryTime:
         polls = world.polls(other)
         gaps = [(later - earlier, later) for earlier, later in pairwise(polls)]
         assert max(gap for gap, later in gaps if later > 400) < 33
+
+    def test_does_not_leave_an_innocent_of_a_connection_that_was_down_behind(self) -> None:
+        world, _ = self.world()
+        down = Said(0, ProviderUnavailable("time-out", retry_after=5), latency_s=9.9)
+        innocent = world.register(down, succeeded(from_s=600), connection="sound", deadline_s=7200)
+        world.register(processing(), connection="deadly", at_s=20, deadline_s=7200)
+        world.tick_while_due()
+        world.run(1200)
+        assert world.task(innocent).status in {Status.COPYING, Status.COMPLETED}
+
+    def test_is_among_those_that_the_lease_names_however_many_are_asked(self) -> None:
+        world, deaths = self.world()
+        others = [world.register(processing(latency_s=0.5), connection="sound") for _ in range(350)]
+        world.register(processing(), connection="deadly", deadline_s=3600)
+        world.tick_while_due()
+        world.run(1500)
+        gaps = [(later - earlier, later) for task in others for earlier, later in pairwise(world.polls(task))]
+        assert max(gap for gap, later in gaps if later > 600) < 33
+        assert len(deaths) <= 9
+
+
+def test_suspects_who_fill_the_lease_are_asked_before_anybody_else() -> None:
+    world = Deployment()
+    world.wakes = False
+    tasks = [world.register(processing()) for _ in range(MAX_SUSPECTS + 5)]
+    world.run(1)
+    died = Lease(0, "dead", START, relief=False, served=Served(START), workers=1, slots=4, deaths=5)
+    world.store.take_lease(replace(died, suspects=dict.fromkeys(tasks[:MAX_SUSPECTS], 1)), seen=None)
+    world.tick_at(20)
+    world.run(21)
+    lease = world.store.lease(0)
+    assert lease is not None
+    assert (lease.left, len(lease.suspects)) == (True, MAX_SUSPECTS)
+    assert all(world.polls(task) == [] for task in tasks[MAX_SUSPECTS:])
+    world.tick_every_minute(until_s=300, first_s=80)
+    world.run(300)
+    assert all(world.polls(task) for task in tasks)
+
+
+def test_a_dead_connection_is_not_asked_for_each_of_its_suspects() -> None:
+    world = Deployment()
+    world.wakes = False
+    dead = Said(0, ProviderUnavailable("429", retry_after=3600))
+    tasks = [world.register(dead) for _ in range(30)]
+    world.run(1)
+    died = Lease(0, "dead", START, relief=False, served=Served(START), workers=1, slots=4, deaths=2)
+    world.store.take_lease(replace(died, suspects=dict.fromkeys(tasks, 1)), seen=None)
+    world.tick_at(20)
+    world.run(40)
+    assert sum(len(world.polls(task)) for task in tasks) == 4, "one group of thirty in eight"
+    health = world.store.connection_health("studio")
+    assert health is not None
+    assert health.retry_at > START + timedelta(seconds=3600)
+    world.tick_at(80)
+    world.run(100)
+    assert sum(len(world.polls(task)) for task in tasks) == 4, "its back-off holds for suspects too"
+
+
+def test_what_a_suspect_was_answered_but_cannot_be_stored_is_no_death() -> None:
+    world = Deployment()
+    world.wakes = False
+    task = world.register(processing())
+    world.run(1)
+    died = Lease(0, "dead", START, False, Served(START), 1, 4, deaths=2, suspects={task: 1})
+    world.store.take_lease(died, seen=None)
+    save, refused = world.store.save, [True]
+
+    def once_refused(before: Task, after: Task, *more: Any, **options: Any) -> Task:
+        if after.status is Status.PROCESSING and refused.pop():
+            raise RuntimeError("throttled for long")
+        return save(before, after, *more, **options)
+
+    world.store.save = once_refused  # type: ignore[method-assign]
+    world.tick_at(20)
+    world.run(40)
+    assert world.counts["PollNotKept"] == 1
+    assert not world.task(task).apart
+    assert world.counts["PollInterrupted"] == 0
+
+
+@pytest.mark.parametrize("attribute", ["expires_at", "created_at"])
+def test_a_task_with_an_absurd_time_is_left_out(attribute: str) -> None:
+    world = Deployment()
+    poison, other = world.register(processing()), world.register(processing())
+    world.run(3)
+    spoil(world, task_key(poison), **{attribute: {"S": "9999-12-31T23:59:59.999999Z"}})
+    world.tick_every_minute(until_s=120)
+    world.run(120)
+    assert max(later - earlier for earlier, later in pairwise(world.polls(other))) < 16
+    assert world.counts["UnreadableItem"] >= 1
 
 
 def test_a_copy_that_cannot_be_noted_as_done_is_put_off_at_once_and_shows_why() -> None:

@@ -225,18 +225,18 @@ class TestATaskThatIsAskedApart:
             assert task.due_at is not None
             delays.append((task.due_at - now).total_seconds())
             now = task.due_at
-        assert delays == [60, 60, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 28_800, 28_800]
+        assert delays == [30, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 28_800, 28_800]
 
     def test_shows_that_it_was_interrupted_when_it_is_put_off_again(self) -> None:
         once = set_apart(a_task(), at(1))
         assert once.last_poll_error is None
-        twice = set_apart(once, at(61))
-        assert twice.last_poll_error == PollError("interrupted", POLL_INTERRUPTED, at(61))
+        twice = set_apart(once, at(31))
+        assert twice.last_poll_error == PollError("interrupted", POLL_INTERRUPTED, at(31))
 
     def test_is_not_asked_by_two_at_once(self) -> None:
         once = set_apart(a_task(), at(1))
-        assert set_apart(once, at(60)) is once
-        assert set_apart(once, at(61)) is not once
+        assert set_apart(once, at(30)) is once
+        assert set_apart(once, at(31)) is not once
 
     @pytest.mark.parametrize("outcome", [running(), QUEUED, EMPTY, DONE, *FAULTS, ProviderTaskNotFound("gone")])
     def test_is_as_before_whatever_it_is_answered(self, outcome: Observation | ProviderError) -> None:

@@ -24,6 +24,7 @@ OWN_THREADS = 4  # what every connection may have in flight, however busy the ot
 FAILURES_BEFORE_BACKOFF = 5  # single faults among good answers are no outage
 MAX_HINT_S = 3600.0
 GRACE_RETRY_S = 10.0
+APART_WITHIN_S = 10.0  # how long a poll apart from the others may wait for its connection's rate
 MAX_PAUSE_S = 604_800.0  # between two polls of a connection, whatever its rate: no task has a later deadline
 
 
@@ -70,6 +71,16 @@ class _Lane:
     stepped_at: datetime | None = None
     next_start: datetime | None = None  # what the rate allows
     served_at: datetime | None = None  # when a poll of it last started or ended
+    apart: set[str] = field(default_factory=set)  # its tasks that are not asked among the others
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """A task to ask apart from the others, not before a time; `probe` is its connection's back-off, if one runs."""
+
+    task: Task
+    not_before: datetime
+    probe: ConnectionHealth | None
 
 
 class Agenda:
@@ -85,6 +96,10 @@ class Agenda:
         self._flights: dict[str, _Lane] = {}
         self._paced: Mapping[str, datetime] = {}
         self._suspects: Mapping[str, int] = {}
+
+    def slow_down(self, concurrency: int) -> None:
+        """Has fewer polls in flight from now on."""
+        self._concurrency = min(self._concurrency, concurrency)
 
     @property
     def in_flight(self) -> int:
@@ -143,6 +158,11 @@ class Agenda:
         look = task.due_at if task.streak is not None else None
         entry.moment = moment if look is None or (asked_at is not None and look <= asked_at) else look
         entry.apart = task.apart or self._is_suspect(task)
+        apart = self._lanes[task.connection].apart
+        if entry.apart:
+            apart.add(task.task_id)
+        else:
+            apart.discard(task.task_id)
         if not entry.flying and not entry.apart:
             heapq.heappush(self._lanes[task.connection].waiting, (entry.moment, task.task_id))
 
@@ -150,6 +170,7 @@ class Agenda:
         entry = self._entries.pop(task_id, None)
         if entry is not None:
             self._gone[task_id] = max(version, entry.task.version)
+            self._lanes[entry.task.connection].apart.discard(task_id)
 
     def _lane(self, name: str, now: datetime) -> _Lane:
         lane = self._lanes.get(name)
@@ -262,9 +283,14 @@ class Agenda:
         if top is None or max(top, self._not_before(lane)) > now or not self._ready(lane):
             return False
         flying = len(lane.flying)
-        if flying >= self._limit(lane, share):
+        if flying >= self._limit(lane, share) or self._leaves_its_turn(lane, now):
             return False
         return len(self._flights) < self._concurrency or (flying < OWN_THREADS and not self._crowded())
+
+    def _leaves_its_turn(self, lane: _Lane, now: datetime) -> bool:
+        """Whether a slow connection's next poll is for a task that is asked apart, which would never come to it."""
+        rate = lane.terms.max_polls_per_s
+        return rate is not None and 1 / rate > APART_WITHIN_S and bool(self._apart_now(lane, now))
 
     @staticmethod
     def _ready(lane: _Lane) -> bool:
@@ -317,28 +343,46 @@ class Agenda:
         found = (self._entries[task_id].task for task_id in self._suspects if task_id in self._entries)
         return {task.task_id: task.version for task in found if self._is_suspect(task)}
 
-    def take_apart(self, now: datetime) -> list[Task]:
-        """The tasks to ask now apart from the others, one after the other; the least suspect first.
+    def take_apart(self, now: datetime) -> list[Apart]:
+        """The tasks to ask now apart from the others, the least suspect first.
 
-        A connection's back-off holds for them too. Of its rate they take one poll at a time.
+        A connection's rate holds for them too: what they take of it is taken from the others. While it backs off, one
+        of them is its probe, unless another task can be.
         """
-        due = [
-            (entry.task.streak.count if entry.task.streak is not None and entry.task.apart else 0, entry.moment, name)
-            for name, entry in self._entries.items()
-            if entry.apart and (entry.moment <= now or not entry.task.apart)
-        ]
-        taken: list[Task] = []
-        rated: set[str] = set()
-        for _, _, name in sorted(due):
-            task = self._entries[name].task
-            lane = self._lanes[task.connection]
-            if not self._ready(lane) or lane.health is not None or lane.name in rated:
+        taken: list[Apart] = []
+        for lane in self._lanes.values():
+            due = self._apart_now(lane, now)
+            if not due or not self._ready(lane):
                 continue
-            if lane.terms.max_polls_per_s is not None:
-                rated.add(lane.name)
-                self._count_rate(lane, now)
-            taken.append(task)
-        return taken
+            if lane.health is not None:
+                if lane.health.retry_at <= now and self._top(lane) is None and not lane.flying:
+                    taken.append(Apart(due[0], now, lane.health))
+                continue
+            for task in due:
+                start = max(now, lane.next_start or now)
+                if start > now + timedelta(seconds=APART_WITHIN_S):
+                    break
+                self._count_rate(lane, start)
+                taken.append(Apart(task, start, None))
+        return sorted(taken, key=lambda one: (_interruptions(one.task), one.not_before, one.task.task_id))
+
+    def _apart_now(self, lane: _Lane, now: datetime) -> list[Task]:
+        """A connection's tasks to ask apart from the others whose time has come, the least suspect first."""
+        found = [self._entries[task_id] for task_id in lane.apart]
+        due = [entry for entry in found if entry.moment <= now or not entry.task.apart]
+        in_order = sorted(due, key=lambda entry: (_interruptions(entry.task), entry.moment, entry.task.task_id))
+        return [entry.task for entry in in_order]
+
+    def judge_apart(
+        self, task: Task, error: ProviderError | None, started_at: datetime, now: datetime
+    ) -> tuple[str, ConnectionHealth | None] | None:
+        """Counts what a poll apart from the others says of its connection; answers a new back-off as `finish` does."""
+        lane = self._lanes[task.connection]
+        return (lane.name, lane.health) if self._judge(lane, started_at, error, now) else None
+
+    def probe_of(self, task: Task) -> ConnectionHealth | None:
+        """The back-off that a poll which has just started is the probe of."""
+        return self._lanes[task.connection].health
 
     def finish(
         self, task_id: str, saved: Task | None, error: ProviderError | None, now: datetime, *, judged: bool = True
@@ -459,6 +503,11 @@ class Agenda:
 def _pause(rate: float) -> timedelta:
     """How long a rate keeps two polls apart."""
     return timedelta(seconds=min(1 / rate, MAX_PAUSE_S))
+
+
+def _interruptions(task: Task) -> int:
+    """How often in a row a task has been asked apart from the others without being heard of."""
+    return task.streak.count if task.streak is not None and task.apart else 0
 
 
 def _failed_at(task: Task) -> datetime:

@@ -67,6 +67,10 @@ class Change:
         """The condition that an attribute is not there or has a value."""
         return f"({self.absent(name)} OR {self.equals(name, value)})"
 
+    def at_most(self, name: str, value: object) -> str:
+        """The condition that an attribute's value is this or a smaller one."""
+        return f"{self._name(name)} <= {self._value(value)}"
+
     def update(self, table: str, key: Key, conditions: Sequence[str]) -> dict[str, Any]:
         """The arguments of `UpdateItem`."""
         parts = []

@@ -43,11 +43,14 @@ def time_text(at: datetime) -> str:
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+FIRST_YEAR, LAST_YEAR = 1970, 9990  # beyond them, adding a delay leaves what a datetime can say
+
+
 def parse_time(text: str) -> datetime:
-    """The time that `time_text` wrote; raises `ValueError` for any other text that says less."""
+    """The time that `time_text` wrote; raises `ValueError` for any other text that says less, or what no clock says."""
     at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        raise ValueError(f"a time without a zone: {text}")
+    if at.tzinfo is None or not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise ValueError(f"no time with a zone, or an absurd one: {text}")
     return at
 
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import chain
 from typing import Protocol
 
 from aws_lambda_powertools import Logger
 
-from renderbell.agenda import INDEX_LAG_S, Agenda, Terms
+from renderbell.agenda import INDEX_LAG_S, Agenda, Apart, Terms, most_in_flight
 from renderbell.ask import POLL_TIMEOUT_S, Connections, Fetch, ask_provider
 from renderbell.delivery import Delivery
 from renderbell.errors import ConfigurationError, ProviderError
@@ -26,7 +26,7 @@ from renderbell.outbox import Outbox
 from renderbell.providers import poll_schedule_for
 from renderbell.schedule import PollSchedule
 from renderbell.store import ConnectionHealth, DueDelivery, Lease, Served, UnreadableItem, UnreadableItemError, task_key
-from renderbell.task import Request, Step, Task, advance, expire, set_apart
+from renderbell.task import Request, Step, Task, advance, back_among, expire, set_apart
 from renderbell.transition import Changed, change_task
 
 TICK_S = 170.0  # within the function's 180 s
@@ -38,8 +38,11 @@ WAIT_S = 1.0  # how often a tick that waits for the lease reads it
 SETTLING_S = 10.0  # what the function's time limit leaves after the tick's end
 SAVING_S = 3.0  # of it, for what follows a poll
 CAREFUL_AFTER = 2  # holders in a row that have died: AWS ends a process now and then, a task does it each time
+CAREFUL_CONCURRENCY = 12  # with the connections' own threads at most 28 in flight, of whom all become suspects
 NOTE_EVERY_S = 0.25
 MAX_SUSPECTS = 300  # in the lease: 10 kB of an item's 400
+GROUPS = 8  # into which suspects are put that have not been asked apart before: 80 s at most
+PROBE_S = POLL_TIMEOUT_S + SAVING_S + 1  # how long a probe keeps others from probing
 UNKNOWN_SCHEDULE = PollSchedule(30.0)  # for tasks of a connection that is not configured
 
 Found = Task | DueDelivery | UnreadableItem  # by a look
@@ -62,6 +65,7 @@ class PollStore(Protocol):
     def ask_relief(self, seen: Lease) -> bool: ...
     def connection_health(self, name: str) -> ConnectionHealth | None: ...
     def put_connection_health(self, name: str, health: ConnectionHealth | None) -> None: ...
+    def claim_probe(self, name: str, health: ConnectionHealth, now: datetime) -> bool: ...
 
 
 class Pool(Protocol):
@@ -100,7 +104,17 @@ class _Polled:
 
 @dataclass(frozen=True, slots=True)
 class _PolledApart:
+    task: Task
+    started_at: datetime
     polled: _Polled
+
+
+@dataclass(frozen=True, slots=True)
+class _NotProbed:
+    """A probe that was not made: the connection's back-off as it stands."""
+
+    task: Task
+    health: ConnectionHealth | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +196,8 @@ class _Tick:
         self._noted: dict[str, int] = {}
         self._cleared = False  # whether the lease names a task that has answered
         self._next_note = self._started
+        self._leaving = False
+        self._dead: set[str] = set()  # connections that failed a poll apart from the others
         self._polls = 0
         self._jobs = 0
 
@@ -202,11 +218,13 @@ class _Tick:
         while True:
             self._serve()
             left_idle = not (self._lost or self._relieved or self._p.clock() >= self._end)
+            self._leaving = True
             apart = self._agenda.take_apart(self._p.clock())
             try:
                 self._release()
             except Exception:  # the lease runs out by itself
                 logger.exception("lease not released", extra={"worker": self._worker})
+                apart = []  # nobody else polls until then
             self._settle()
             try:
                 if not (left_idle and self._again()):
@@ -280,9 +298,10 @@ class _Tick:
         )
         if not self._p.store.take_lease(lease, seen=seen):
             return False
-        self._lease, self._lost, self._relieved = lease, False, False
+        self._lease, self._lost, self._relieved, self._leaving = lease, False, False, False
         if self._careful:
             logger.error("pollers died", extra={"worker": self._worker, "deaths": lease.deaths})
+            self._agenda.slow_down(CAREFUL_CONCURRENCY)
         self._outbox.adopt(seen.served.told if seen is not None else {})
         self._next_renewal = now + timedelta(seconds=RENEW_S)
         return True
@@ -292,6 +311,8 @@ class _Tick:
         suspects = self._lease.suspects if self._lease is not None else {}
         polls, others, deliveries = _sorted(first.found)
         self._agenda.adopt(polls, served, self._p.clock(), suspects)
+        if self._careful and len(self._agenda.suspects()) + most_in_flight(CAREFUL_CONCURRENCY) > MAX_SUSPECTS:
+            self._relieved = True  # no more can be named, so those that are have to be asked first
         self._outbox.merge(others, deliveries, None)
 
     def _again(self) -> bool:
@@ -355,7 +376,9 @@ class _Tick:
     def _ask(self, tasks: Sequence[Task], now: datetime) -> None:
         for task in tasks:
             self._polls += 1
-            self._submit(self._poll_of(task, min(POLL_TIMEOUT_S, (self._last - now).total_seconds())))
+            poll = self._poll_of(task, min(POLL_TIMEOUT_S, (self._last - now).total_seconds()))
+            probe = self._agenda.probe_of(task)
+            self._submit(poll if probe is None else self._probe_of(task, probe, poll))
 
     def _next_keeping(self) -> datetime:
         """When the lease is to be written next: soon, too, where it names other tasks than those being asked."""
@@ -406,8 +429,12 @@ class _Tick:
             match message:
                 case _Polled():
                     self._polled(message, now)
+                case _NotProbed():
+                    self._noted.pop(message.task.task_id, None)
+                    self._agenda.take_back(message.task.task_id)
+                    self._agenda.set_health(message.task.connection, message.health)
                 case _PolledApart():
-                    self._count(message.polled)
+                    self._polled_apart(message, now)
                 case _Looked():
                     self._looking = False
                     self._merge(message)
@@ -417,8 +444,11 @@ class _Tick:
                     if message.held:
                         self._lease = message.lease
                         self._next_renewal = now + timedelta(seconds=RENEW_S)
-                        self._noted.update(_versions(message.noted))
-                        self._ask(message.noted, now)
+                        if self._leaving:
+                            self._unnoted[:0] = message.noted
+                        else:
+                            self._noted.update(_versions(message.noted))
+                            self._ask(message.noted, now)
                 case _Health():
                     self._agenda.set_health(message.connection, message.health)
                 case _Failed(look=True):
@@ -436,6 +466,17 @@ class _Tick:
         if health is not None:
             name, state = health
             self._submit(self._health_write(name, state))
+
+    def _polled_apart(self, message: _PolledApart, now: datetime) -> None:
+        polled = message.polled
+        self._count(polled)
+        fault = None if polled.answered else polled.error
+        if fault is not None:
+            self._dead.add(message.task.connection)
+        if polled.judged:
+            health = self._agenda.judge_apart(message.task, fault, message.started_at, now)
+            if health is not None:
+                self._submit(self._health_write(*health))
 
     def _count(self, message: _Polled) -> None:
         self._p.count("Polls", 1)
@@ -484,7 +525,7 @@ class _Tick:
     def _suspects(self, *, leaving: bool) -> dict[str, int]:
         """The tasks of which this process may be dying, should it die."""
         asked = {} if leaving else self._noted | _versions(self._unnoted)
-        return dict(islice((self._agenda.suspects() | asked).items(), MAX_SUSPECTS))
+        return self._agenda.suspects() | asked
 
     def _served(self, now: datetime, *, leaving: bool) -> Served:
         served = self._agenda.served(now, self._looked_at, leaving=leaving)
@@ -504,17 +545,36 @@ class _Tick:
         # A renewal that was given up for lost may have landed; the write is refused if another holds the lease.
         self._p.store.keep_lease(self._kept(now, 0.0, leaving=True))
 
-    def _ask_apart(self, tasks: Sequence[Task]) -> None:
-        """Asks tasks that may end the process, one by one, when the lease is another's and nobody is waited for."""
-        for task in tasks:
-            if self._jobs or self._p.clock() + timedelta(seconds=POLL_TIMEOUT_S) > self._last:
+    def _ask_apart(self, found: Sequence[Apart]) -> None:
+        """Asks tasks that may end the process when the lease is another's and nobody is waited for.
+
+        Very many suspects are asked a few at a time; those that were not heard of one by one.
+        """
+        waiting = list(found)
+        side_by_side = -(-sum(not one.task.apart for one in waiting) // GROUPS)
+        while waiting:
+            self._sleep_until(waiting[0].not_before)
+            now = self._p.clock()
+            if self._jobs or now + timedelta(seconds=POLL_TIMEOUT_S) > self._last:
                 return
-            if task.apart:
-                logger.error("poll interrupted", extra={"task_id": task.task_id, "connection": task.connection})
-                self._p.count("PollInterrupted", 1)
+            group = [one for one in waiting[:side_by_side] if not one.task.apart and one.not_before <= now]
+            group = group or waiting[:1]
+            for one in group:
+                waiting.remove(one)
+                if one.task.apart:
+                    logger.error(
+                        "poll interrupted", extra={"task_id": one.task.task_id, "connection": one.task.connection}
+                    )
+                    self._p.count("PollInterrupted", 1)
             self._p.flush()
-            self._submit(self._poll_apart(task))
+            for one in group:
+                if one.task.connection not in self._dead:
+                    self._submit(self._poll_apart(one))
             self._settle()
+
+    def _sleep_until(self, at: datetime) -> None:
+        while (now := self._p.clock()) < min(at, self._last):
+            self._wait((at - now).total_seconds())
 
     def _settle(self) -> None:
         """Waits until the polls in flight have saved and the notifier has been told, as long as a poll may take."""
@@ -555,14 +615,43 @@ class _Tick:
 
         return poll
 
-    def _poll_apart(self, task: Task) -> Callable[[], _PolledApart | None]:
+    def _poll_apart(self, apart: Apart) -> Callable[[], _PolledApart | None]:
+        task = apart.task
+
         def poll() -> _PolledApart | None:
+            if apart.probe is not None and not self._claims_probe(task.connection, apart.probe):
+                return None
             put_off = change_task(self._p.store, task, set_apart, self._p.clock)
             if put_off is None or put_off.after is put_off.before:
                 return None  # it is gone, or another asks
-            return _PolledApart(self._poll_of(put_off.after, POLL_TIMEOUT_S)())
+            started_at = self._p.clock()
+            if started_at + timedelta(seconds=POLL_TIMEOUT_S) > self._last:
+                return None  # the write took so long that the next tick may have begun
+            polled = self._poll_of(put_off.after, POLL_TIMEOUT_S)()
+            if not polled.kept:
+                change_task(self._p.store, put_off.after, back_among, self._p.clock)  # nobody died
+            return _PolledApart(task, started_at, polled)
 
         return poll
+
+    def _probe_of(
+        self, task: Task, health: ConnectionHealth, poll: Callable[[], _Polled]
+    ) -> Callable[[], _Polled | _NotProbed]:
+        def probe() -> _Polled | _NotProbed:
+            try:
+                if self._claims_probe(task.connection, health):
+                    return poll()
+                return _NotProbed(task, self._p.store.connection_health(task.connection))
+            except Exception:
+                logger.exception("probe not claimed", extra={"connection": task.connection})
+                return _NotProbed(task, replace(health, retry_at=self._p.clock() + timedelta(seconds=LOOK_S)))
+
+        return probe
+
+    def _claims_probe(self, name: str, health: ConnectionHealth) -> bool:
+        """Whether this is the one probe of a connection that backs off, among all workers and over hand-overs."""
+        now = self._p.clock()
+        return self._p.store.claim_probe(name, replace(health, retry_at=now + timedelta(seconds=PROBE_S)), now)
 
     def _expiry_of(self, task: Task) -> Callable[[], None]:
         def end() -> None:

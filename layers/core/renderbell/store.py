@@ -420,8 +420,8 @@ class Store:
     # -- connections' and endpoints' health ---------------------------------------------------------------------------
 
     def connection_health(self, name: str) -> ConnectionHealth | None:
-        """A connection's back-off, if one runs."""
-        item = self._get({"pk": f"CONNECTION#{name}", "sk": "HEALTH"}, consistent=False)
+        """A connection's back-off, if one runs, read consistently."""
+        item = self._get({"pk": f"CONNECTION#{name}", "sk": "HEALTH"})
         if item is None or "retry_at" not in item:
             return None
         return ConnectionHealth(
@@ -438,14 +438,16 @@ class Store:
         if health is None:
             self._client.delete_item(TableName=self._table, Key=to_wire(key))
             return
-        item = key | {
-            "steps": health.steps,
-            "retry_at": time_text(health.retry_at),
-            "kind": health.kind,
-            "since": time_text(health.since),
-            "failures": health.failures,
-        }
-        self._client.put_item(TableName=self._table, Item=to_wire(item))
+        self._client.put_item(TableName=self._table, Item=to_wire(key | _back_off(health)))
+
+    def claim_probe(self, name: str, health: ConnectionHealth, now: datetime) -> bool:
+        """Writes a connection's back-off with a later `retry_at`, unless another's is still to come: it probes."""
+        change = Change()
+        for attribute, value in _back_off(health).items():
+            change.set(attribute, value)
+        conditions = [f"({change.absent('retry_at')} OR {change.at_most('retry_at', time_text(now))})"]
+        update = change.update(self._table, {"pk": f"CONNECTION#{name}", "sk": "HEALTH"}, conditions)
+        return self._applies(update)
 
     def endpoint_health(self, owner: str, endpoint_id: str) -> EndpointHealth:
         """What an endpoint's attempts since its last success say of it, read consistently."""
@@ -852,6 +854,16 @@ def _readable(read: Callable[[str, Mapping[str, Any]], T], found: Iterable[Mappi
 def _health_attributes(health: EndpointHealth) -> dict[str, str]:
     times = (health.failing_since, health.confirmed_at, health.disabled_at)
     return {name: time_text(at) for name, at in zip(HEALTH_ATTRIBUTES, times, strict=True) if at is not None}
+
+
+def _back_off(health: ConnectionHealth) -> dict[str, object]:
+    return {
+        "steps": health.steps,
+        "retry_at": time_text(health.retry_at),
+        "kind": health.kind,
+        "since": time_text(health.since),
+        "failures": health.failures,
+    }
 
 
 def _is_with_provider(status: Status) -> bool:

@@ -40,11 +40,11 @@ LOST_AFTER_S = 120.0
 LOST_LOOK_S = 60.0
 NO_FILE_POLLS = 4  # the first success without a file, and three more
 NO_FILE_LOOK_S = 20.0
-APART_S = 60.0  # between two polls of a task that may have ended the process that asked for it, at the least
+APART_S = 30.0  # between two polls of a task that may have ended the process that asked for it, at the least
 MAX_TEXT = 1000
 MAX_SOURCES = 20
 MAX_DURATION_S = 7 * 86_400
-POLL_INTERRUPTED = "the poll was interrupted: its process died while it ran"
+POLL_INTERRUPTED = "the poll was interrupted: its process died, or could not store what came of it"
 
 
 class Status(StrEnum):
@@ -352,6 +352,11 @@ def set_apart(task: Task, now: datetime) -> Task:
         due_at=min(now + timedelta(seconds=delay_s), max(task.expires_at, now)),
         last_poll_error=PollError("interrupted", POLL_INTERRUPTED, now) if streak.count > 1 else task.last_poll_error,
     )
+
+
+def back_among(task: Task, now: datetime) -> Task:
+    """The task as one that is asked among the others again; unchanged if it is."""
+    return replace(task, streak=None, due_at=now) if task.apart and task.step is Step.POLL else task
 
 
 def copied(task: Task, files: Sequence[StoredFile], now: datetime, *, clean: bool = False) -> Task:
