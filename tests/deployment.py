@@ -7,7 +7,7 @@ import json
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
@@ -202,14 +202,16 @@ class Receivers:
         signed = verifier.sign(headers["webhook-id"], _as_utc(int(headers["webhook-timestamp"])), body.decode())
         if signed not in headers["webhook-signature"].split(" "):
             raise AssertionError("a webhook with a wrong signature")
+        latency_s = self.latencies_s.get(url, self.latency_s)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        self.world.sleep(self.latencies_s.get(url, self.latency_s))
+        self.world.sleep(latency_s)
         self.at_once -= 1
         now_s = (self.world.now() - START).total_seconds()
         self.received.append(Received(now_s, url, headers["webhook-id"], body, json.loads(body)))
         script = self.answers.get(url, [])
-        return script.pop(0) if len(script) > 1 else script[0] if script else Answer(204)
+        answer = script.pop(0) if len(script) > 1 else script[0] if script else Answer(204)
+        return replace(answer, duration_ms=answer.duration_ms or round(latency_s * 1000))
 
 
 def _as_utc(timestamp: int) -> datetime:

@@ -14,11 +14,14 @@ import pytest
 from renderbell.delivery import (
     HEALTHY,
     MAX_ENDPOINTS,
+    WELL,
     Answer,
     Attempt,
     Delivery,
     DeliveryState,
     EndpointHealth,
+    ReceiverHealth,
+    ReceiverState,
     judge,
     new_delivery,
 )
@@ -102,6 +105,7 @@ def a_delivery(task: Task, endpoint_id: str = "url_1") -> Delivery:
         owner=task.owner,
         event="task.completed",
         endpoint_id=endpoint_id,
+        receiver="example.com",
         url="https://example.com/hook",
         slot=task.slot,
         ttl=2_000_000_000,
@@ -297,7 +301,9 @@ class TestWhatIsDue:
         assert {type(item) for item in due(store)} == {Task, DueDelivery}
         store.save(done, cleaned(done))
         (delivery,) = due(store)
-        assert delivery == DueDelivery(("TASK#tsk_1", "DELIVERY#task.completed#url_1"), "default", "url_1", at(65))
+        assert delivery == DueDelivery(
+            ("TASK#tsk_1", "DELIVERY#task.completed#url_1"), "default", "example.com", "url_1", at(65)
+        )
 
 
 class TestProbes:
@@ -435,6 +441,52 @@ class TestHealth:
         store.note_endpoint_health("default", "url_1", failing, confirmed, "t2")
         assert store.note_endpoint_health("default", "url_1", failing, HEALTHY, "t3")
         assert store.endpoint_health("default", "url_1") == HEALTHY
+
+    FAILING = ReceiverHealth(ReceiverState.FAILING)
+    SLOW_AT_1 = ReceiverHealth(ReceiverState.SLOW, "url_1")
+    SLOW = ReceiverHealth(ReceiverState.SLOW)
+
+    def note(
+        self, store: Store, seen: ReceiverHealth, after: ReceiverHealth, token: str = "t1", host: str = "example.com"
+    ) -> bool:
+        return store.note_receiver_health("default", host, seen, after, now=at(1), token=token)
+
+    def test_a_receivers_health_is_kept_until_it_is_well(self, store: Store) -> None:
+        assert store.receiver_health("default", "example.com") == WELL
+        states = [WELL, self.FAILING, self.SLOW_AT_1, self.SLOW, self.FAILING, WELL, self.SLOW_AT_1, WELL]
+        for seen, after in pairwise(states):
+            assert self.note(store, seen, after)
+            assert store.receiver_health("default", "example.com") == after
+        assert self.note(store, WELL, self.SLOW)
+        assert store.receiver_health("default", "example.com:8443") == WELL
+        assert store.receiver_health("other", "example.com") == WELL
+
+    def test_a_receivers_health_is_not_changed_by_who_saw_another(self, store: Store) -> None:
+        slow_at_2 = replace(self.SLOW_AT_1, endpoint_id="url_2")
+        assert self.note(store, WELL, self.SLOW_AT_1)
+        for seen in (WELL, self.FAILING, self.SLOW, slow_at_2):
+            assert not self.note(store, seen, self.FAILING, "t2")
+        assert not self.note(store, self.FAILING, WELL, "t2")
+        assert store.receiver_health("default", "example.com") == self.SLOW_AT_1
+        assert self.note(store, self.SLOW_AT_1, self.SLOW, "t2")
+        assert not self.note(store, self.SLOW_AT_1, self.FAILING, "t3")
+        assert not self.note(store, self.SLOW_AT_1, WELL, "t3")
+        assert store.receiver_health("default", "example.com") == self.SLOW
+
+    def test_a_note_on_a_receiver_that_is_sent_twice_meets_its_own_first_try(self, store: Store) -> None:
+        for seen, after in pairwise([WELL, self.FAILING, self.SLOW, WELL]):
+            assert self.note(store, seen, after, f"{after}")
+            assert self.note(store, seen, after, f"{after}")
+
+    def test_of_many_who_note_that_a_receiver_fails_one_does(self, store: Store) -> None:
+        barrier = Barrier(8)
+
+        def note(number: int) -> bool:
+            barrier.wait()
+            return self.note(store, WELL, self.FAILING, f"n{number}")
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(note, range(8))) == 1
 
 
 class TestCopying:
@@ -824,6 +876,15 @@ class TestDeliveries:
         store.put_attempt(first, None)
         store.put_attempt(second, None)
         assert set(store.attempts("tsk_1")) == {first, second}
+
+    def test_an_attempt_is_removed_alone(self, store: Store) -> None:
+        first = TestDeleting.ATTEMPT
+        others = (replace(first, at=at(8)), replace(first, event="task.processing"), replace(first, task_id="tsk_2"))
+        for attempt in (first, *others):
+            store.put_attempt(attempt, None)
+        for _ in range(2):
+            store.remove_attempt(first)
+        assert {*store.attempts("tsk_1"), *store.attempts("tsk_2")} == set(others)
 
     def test_attempts_are_kept_in_their_order(self, store: Store) -> None:
         attempts = [

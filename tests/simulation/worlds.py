@@ -405,7 +405,7 @@ class RandomWorld:
             delay_s, said = self._behave[url](self._now_s)
             self.universe.world.sleep(max(0.0, delay_s - self.universe.receivers.latency_s))
             post(url, headers, body, timeout_s)
-            return said
+            return replace(said, duration_ms=round(delay_s * 1000))
 
         return answer
 
@@ -530,7 +530,7 @@ class RandomWorld:
 CALLS_A_TASK = 48  # ten tries of a copy, or a slow one whose claim is renewed for minutes
 CALLS_AN_ATTEMPT = 4
 CALM_GAP_S = 6.0  # beyond the interval
-STORMY_GAP_S = 600.0  # as long as anything may happen
+STORMY_GAP_S = STORM_S + 60.0  # as long as anything may happen, and until the next tick
 SETTLED_GAP_S = 15.0  # after it: others' slow answers where threads are few
 EXPIRES_WITHIN_S = 95.0  # a minute for a last answer, the answer itself, and the tick that comes then
 YOUNG_S = 20.0

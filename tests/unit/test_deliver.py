@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count, pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,18 +17,21 @@ from renderbell.delivery import (
     HEALTHY,
     INTERNAL,
     INTERRUPTED,
+    WELL,
     Answer,
     Attempt,
     Delivery,
     DeliveryState,
     EndpointHealth,
+    ReceiverHealth,
+    ReceiverState,
     judge,
 )
 from renderbell.endpoints import endpoint_id
 from renderbell.schedule import WEBHOOK_RETRIES
 from renderbell.store import UnreadableItemError, task_key
-from renderbell.task import Request, Webhook, cancel, new_task
-from renderbell.webhooks import deliveries_for
+from renderbell.task import Request, Webhook, cancel, delete, new_task
+from renderbell.webhooks import deliveries_for, receiver_of
 from tests.deployment import API, NOTIFIER, OWNER, Deployment, Receivers, processing, succeeded
 from tests.fakes import captured_log
 from tests.virtual import START, DiedError
@@ -96,11 +102,34 @@ def mark_failing(world: Deployment, url: str = HOOK) -> None:
     world.store.note_endpoint_health(OWNER, endpoint_id(url), HEALTHY, EndpointHealth(START), "test")
 
 
-def health_writes(world: Deployment) -> Callable[[], int]:
-    """Counts the writes of endpoints' health from now on."""
+def receiver_at(world: Deployment, url: str) -> ReceiverHealth:
+    return world.store.receiver_health(OWNER, receiver_of(url))
+
+
+def health_writes(world: Deployment, *kinds: str) -> Callable[[], int]:
+    """Counts the writes of health from now on, of endpoints unless other kinds of keys are named."""
     writes = []
-    world.table.watchers.append(lambda key, old, new: writes.append(key) if key[1].startswith("ENDPOINT#") else None)
+    begin = kinds or ("ENDPOINT#",)
+    world.table.watchers.append(lambda key, old, new: writes.append(key) if key[1].startswith(begin) else None)
     return lambda: len(writes)
+
+
+def attempt_of(held: Delivery, answer: Answer, after: Delivery) -> Attempt:
+    """The record of a claim's attempt at the start of the world."""
+    return Attempt(
+        task_id=held.task_id,
+        event=held.event,
+        endpoint_id=held.endpoint_id,
+        at=START,
+        number=held.tries,
+        status=answer.status,
+        error=answer.error,
+        detail=None,
+        body="",
+        duration_ms=answer.duration_ms,
+        manual=False,
+        next_at=after.due_at,
+    )
 
 
 class TestAnEndpointThatFailsForDays:
@@ -202,7 +231,7 @@ class TestAnEndpointThatFailsForDays:
 
     def test_but_answers_well_costs_no_write_of_its_health(self) -> None:
         world = Deployment()
-        written = health_writes(world)
+        written = health_writes(world, "ENDPOINT#", "RECEIVER#")
         for number in range(5):
             world.register(succeeded(), webhooks=[HOOK], at_s=number)
         world.run(30)
@@ -251,24 +280,199 @@ class TestABacklog:
         assert min(later - earlier for earlier, later in pairwise(told)) >= 19.9
         assert world.receivers.most_at_once == 5
 
-    def test_of_a_dead_endpoint_leaves_a_good_one_s_first_attempts_in_time(
-        self, measured: Callable[[str], None]
-    ) -> None:
-        world = Deployment(notifiers=20)
-        world.receivers.answers[DEAD] = [TIMEOUT]
-        world.receivers.latencies_s[DEAD] = 15
-        good = []
-        for number in range(300):
-            world.register(succeeded(), webhooks=[DEAD], at_s=number * 0.2)
-            good.append(world.register(succeeded(), webhooks=[HOOK], at_s=number * 0.2))
-        world.tick_every_minute(until_s=61)
-        world.run(95)
-        finished = {task: world.task(task).history[1].at for task in good}
-        first = {one.data["data"]["task_id"]: one.at_s for one in reversed(world.receivers.received) if one.url == HOOK}
-        waits = sorted(first[task] - (finished[task] - START).total_seconds() for task in good)
-        measured(f"a good endpoint beside a dead one: first attempts p99 {waits[296]:.1f} s, worst {waits[-1]:.1f} s")
+
+def first_attempts(
+    trouble: Callable[[int], str], answer: Answer, latency_s: float, *, good: str = HOOK
+) -> tuple[Deployment, list[float]]:
+    """How long the first attempts of 300 tasks took beside 300 for a receiver in trouble, with 20 notifiers, sorted.
+
+    All are done within a minute, which they are counted from, copies included; `trouble` makes the URL for each.
+    """
+    world = Deployment(notifiers=20)
+    told = []
+    for number in range(300):
+        url = trouble(number)
+        world.receivers.answers[url] = [answer]
+        world.receivers.latencies_s[url] = latency_s
+        world.register(succeeded(), webhooks=[url], at_s=number * 0.2)
+        told.append(world.register(succeeded(), webhooks=[good], at_s=number * 0.2 + 0.1))
+    world.tick_every_minute(until_s=61)
+    world.run(95)
+    done_s = {task: (world.task(task).history[1].at - START).total_seconds() for task in told}
+    first = {one.data["data"]["task_id"]: one.at_s for one in reversed(world.receivers.received) if one.url == good}
+    return world, sorted(first.get(task, math.inf) - done_s[task] for task in told)
+
+
+class TestAReceiverInTrouble:
+    """None may starve the notifier: a good one's first attempts come within 30 s of a task's end."""
+
+    SHARED = "https://dead.example.com/good"
+    KINDS: Mapping[str, tuple[Callable[[int], str], Answer, float, str]] = {
+        "a dead endpoint": (lambda number: DEAD, TIMEOUT, 15, HOOK),
+        "a dead receiver with a URL for each task": (lambda number: f"{DEAD}?task={number}", TIMEOUT, 15, HOOK),
+        "a receiver that answers 200 after 14 s": (lambda number: DEAD, Answer(200), 14, HOOK),
+        "the same with a URL for each task": (lambda number: f"{DEAD}?task={number}", Answer(200), 14, HOOK),
+        "a receiver that says 500 at a URL for each task": (lambda number: f"{DEAD}?{number}", Answer(500), 0.1, HOOK),
+        "a dead endpoint of the same host": (lambda number: DEAD, TIMEOUT, 15, SHARED),
+        "an endpoint of the same host that says 500": (lambda number: DEAD, Answer(500), 0.1, SHARED),
+    }
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_leaves_a_good_one_s_first_attempts_in_time(self, kind: str, measured: Callable[[str], None]) -> None:
+        trouble, answer, latency_s, good = self.KINDS[kind]
+        world, waits = first_attempts(trouble, answer, latency_s, good=good)
+        measured(f"a good endpoint beside {kind}: first attempts p99 {waits[296]:.1f} s, worst {waits[-1]:.1f} s")
         assert waits[-1] <= 30
         assert world.aged_out == 0
+
+    def test_with_a_url_for_each_task_is_left_to_the_poller_by_fives(self) -> None:
+        world, _ = first_attempts(lambda number: f"{DEAD}?task={number}", TIMEOUT, 15)
+        assert receiver_at(world, DEAD) == ReceiverHealth(ReceiverState.SLOW), "two of them were silent"
+        begun_s = [one.at_s - 15 for one in world.receivers.received if one.url != HOOK]
+        turns = Counter(round(at_s) for at_s in begun_s if at_s > 16)
+        fives = sorted(at_s for at_s, number in turns.items() if number == 5)
+        assert len(fives) >= 2
+        assert min(later - earlier for earlier, later in pairwise(fives)) >= 19
+        assert [number for number in turns.values() if number != 5] == [1], "the one retry that is waited for"
+
+    @pytest.mark.parametrize(("answer", "latency_s"), [(Answer(500), 0.1), (TIMEOUT, 15)], ids=["500", "silence"])
+    def test_is_waited_for_by_one_invocation_though_each_has_a_new_url(self, answer: Answer, latency_s: float) -> None:
+        world = Deployment()
+        lasted_s = []
+
+        def deliver(task: str) -> None:
+            began_s = world.now_s
+            world.notifier().deliverer.deliver_fresh(task, lambda: 300)
+            lasted_s.append(world.now_s - began_s)
+
+        for number in range(20):
+            url = f"{DEAD}?task={number}"
+            world.receivers.answers[url] = [answer]
+            world.receivers.latencies_s[url] = latency_s
+            world.world.spawn(partial(deliver, plant(world, number, url)), delay_s=number / 20)
+        world.run(60)
+        assert sorted(lasted_s)[:19] == pytest.approx([latency_s] * 19)
+        assert max(lasted_s) == pytest.approx(2 * latency_s + 5)
+
+
+class TestASlowReceiver:
+    def test_is_left_to_the_poller_until_it_answers_soon(self) -> None:
+        world = Deployment()
+        world.receivers.latency_s = 5
+        written = health_writes(world, "RECEIVER#")
+        world.register(succeeded(), webhooks=[HOOK])
+        world.run(20)
+        assert receiver_at(world, HOOK) == ReceiverHealth(ReceiverState.SLOW, endpoint_id(HOOK))
+        assert health_of(world) == HEALTHY, "it was heard"
+        second = world.register(succeeded(), webhooks=[HOOK], at_s=20)
+        world.tick_every_minute(until_s=200, first_s=65)
+        world.run(65)
+        assert world.messages(second) == []
+        world.receivers.latency_s = 0.1
+        world.run(110)
+        ended_s = (world.task(second).history[-1].at - START).total_seconds()
+        assert 60 <= world.messages(second)[0].at_s - ended_s <= 80
+        assert receiver_at(world, HOOK) == WELL
+        third = world.register(succeeded(), webhooks=[HOOK], at_s=110)
+        world.run(115)
+        assert len(world.messages(third)) == 1
+        assert written() == 2
+
+    def test_that_takes_a_little_less_is_not_slow(self) -> None:
+        world = Deployment()
+        world.receivers.latency_s = 4.9
+        written = health_writes(world, "RECEIVER#", "ENDPOINT#")
+        tasks = [world.register(succeeded(), webhooks=[HOOK], at_s=number) for number in range(10)]
+        world.run(30)
+        assert [len(world.messages(task)) for task in tasks] == [1] * 10
+        assert written() == 0
+
+    def test_is_known_from_the_record_of_a_try_whose_process_died(self) -> None:
+        world = Deployment()
+        task = plant(world, 1)
+        slow = Answer(200, duration_ms=9000)
+        held = world.store.claim_delivery(delivery_of(world, task), "token-0", START + timedelta(seconds=60))
+        assert held is not None
+        world.store.put_attempt(attempt_of(held, slow, judge(held, slow, START, 0.5)), None)
+        send(world, task, at_s=61)
+        assert receiver_at(world, HOOK).state is ReceiverState.SLOW
+
+
+class TestASharedHost:
+    A, B = "https://hooks.example.com/a", "https://hooks.example.com/b"
+
+    @pytest.mark.parametrize(
+        ("answer", "latency_s", "within_s"), [(DOWN, 0.1, 10), (TIMEOUT, 15, 25)], ids=["says 503", "says nothing"]
+    )
+    def test_with_a_failing_endpoint_s_backlog_lets_another_endpoint_have_its_turns(
+        self, answer: Answer, latency_s: float, within_s: float, measured: Callable[[str], None]
+    ) -> None:
+        world = Deployment()
+        world.receivers.answers[self.A] = [answer]
+        world.receivers.latencies_s[self.A] = latency_s
+        for number in range(600):
+            plant(world, number, self.A, due_s=-3600)
+        good = [plant(world, 1000 + number, self.B, due_s=-60) for number in range(30)]
+        mark_failing(world, self.A)
+        world.tick_at(5)
+        world.run(100)
+        heard = [world.messages(task)[0].at_s - 5 for task in good]
+        what = answer.error or answer.status
+        measured(f"30 webhooks beside 600 to another endpoint of the host ({what}): heard after {max(heard):.1f} s")
+        assert max(heard) <= within_s
+        assert max(Counter(one.at_s // 20 for one in world.receivers.received if one.url == self.A).values()) <= 5
+
+    def test_reads_no_delivery_of_an_endpoint_that_has_just_failed(self) -> None:
+        world = Deployment()
+        world.receivers.answers[self.A] = [DOWN]
+        a = [key_of(plant(world, number, self.A), self.A) for number in range(50)]
+        b = [key_of(plant(world, 100 + number, self.B), self.B) for number in range(10)]
+        store = _Counting(world.store)
+        deliverer = replace(world.notifier().deliverer, store=store)
+        keys = [(key["pk"], key["sk"]) for key in (*a, *b)]
+        world.world.spawn(lambda: deliverer.deliver_due(keys, lambda: 300))
+        world.run(30)
+        assert len(store.read) == 15
+        assert len([one for one in world.receivers.received if one.url == self.B]) == 10
+
+    def test_sends_no_suspect_to_an_endpoint_that_has_just_failed(self) -> None:
+        world = Deployment()
+        world.receivers.answers[self.A] = [DOWN]
+        tasks = [plant(world, number, self.A) for number in range(2)]
+        spoil(world, key_of(tasks[1], self.A), last_error={"S": INTERRUPTED})
+        send(world, *tasks, at_s=0, url=self.A)
+        assert [delivery_of(world, task).tries for task in tasks] == [1, 0]
+
+    def test_that_says_nothing_at_any_endpoint_is_asked_no_further(self) -> None:
+        world = Deployment()
+        urls = [f"{self.A}?{number}" for number in range(20)]
+        tasks = [plant(world, number, url) for number, url in enumerate(urls)]
+        for url in urls:
+            world.receivers.answers[url] = [TIMEOUT]
+        world.invoke(NOTIFIER, {"items": [key_of(task, url) for task, url in zip(tasks, urls, strict=True)]})
+        world.run(60)
+        assert len(world.receivers.received) == 5
+
+    def test_that_says_500_at_every_endpoint_is_asked_at_each_once(self) -> None:
+        world = Deployment()
+        urls = [f"{self.A}?{number}" for number in range(20)]
+        tasks = [plant(world, number, url) for number, url in enumerate(urls)]
+        for url in urls:
+            world.receivers.answers[url] = [DOWN]
+        world.invoke(NOTIFIER, {"items": [key_of(task, url) for task, url in zip(tasks, urls, strict=True)]})
+        world.run(60)
+        assert len(world.receivers.received) == 20
+
+    def test_is_not_judged_by_a_fault_of_ours_beside_its_silence(self) -> None:
+        world = Deployment()
+        urls = [f"{self.A}?{number}" for number in range(10)]
+        tasks = [plant(world, number, url) for number, url in enumerate(urls)]
+        spoil(world, task_key(tasks[0]), status={"S": "NONSENSE"})
+        for url in urls:
+            world.receivers.answers[url] = [TIMEOUT]
+        world.invoke(NOTIFIER, {"items": [key_of(task, url) for task, url in zip(tasks, urls, strict=True)]})
+        world.run(60)
+        assert len(world.receivers.received) == 4
 
 
 class TestATryWhoseProcessDied:
@@ -285,21 +489,7 @@ class TestATryWhoseProcessDied:
         held = world.store.claim_delivery(delivery_of(world, task), "token-0", START + timedelta(seconds=60))
         assert held is not None
         after = judge(held, answer, START, 0.5)
-        attempt = Attempt(
-            task_id=task,
-            event=held.event,
-            endpoint_id=held.endpoint_id,
-            at=START,
-            number=1,
-            status=answer.status,
-            error=answer.error,
-            detail=None,
-            body="",
-            duration_ms=0,
-            manual=False,
-            next_at=after.due_at,
-        )
-        world.store.put_attempt(attempt, None)
+        world.store.put_attempt(attempt_of(held, answer, after), None)
         return self.Case(world, task, after)
 
     def test_after_it_was_heard_is_not_sent_again(self) -> None:
@@ -370,6 +560,17 @@ class LateReceivers(Receivers):
         self.failed = True
         self.world.sleep(0.5)
         return Answer(500)
+
+
+@dataclass
+class InterruptedReceivers(Receivers):
+    """Receivers, while whose answer comes something else happens."""
+
+    meanwhile: Callable[[], None] = lambda: None
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float = 15.0) -> Answer:
+        self.meanwhile()
+        return super().post(url, headers, body, timeout_s)
 
 
 class TestPoison:
@@ -542,6 +743,63 @@ class TestATableInTrouble:
         assert len(world.receivers.received) == 5
         assert [delivery_of(world, task).tries for task in tasks] == [1] * 5 + [0] * 5
 
+    @pytest.mark.parametrize("fault", ["note_receiver_health", "receiver_health"])
+    def test_that_keeps_no_word_of_a_receiver_costs_no_attempt(self, fault: str) -> None:
+        world = Deployment()
+        world.receivers.answers[HOOK] = [TIMEOUT]
+        task = plant(world, 1)
+        self.send(world, fault, task, first=0 if fault == "note_receiver_health" else 1)
+        after = delivery_of(world, task)
+        assert (after.state, after.tries, after.token, after.last_error) == (DeliveryState.PENDING, 1, None, "timeout")
+        assert len(world.store.attempts(task)) == 1
+
+    @pytest.mark.parametrize("forgotten", [False, True], ids=["marked", "forgotten"])
+    def test_that_was_slow_leaves_no_record_of_an_attempt_at_a_deleted_task(self, forgotten: bool) -> None:
+        """The record is written after the clean-up has looked for records."""
+        world = Deployment()
+        task = plant(world, 1)
+        held = world.store.task(task)
+        assert held is not None
+
+        def meanwhile() -> None:
+            world.store.delete(held, delete(held, START))
+            if forgotten:
+                for item in [one for one in world.table.items() if one["pk"]["S"] == f"TASK#{task}"]:
+                    world.table.delete_item(TableName="table", Key={"pk": item["pk"], "sk": item["sk"]})
+
+        world.receivers = receivers = InterruptedReceivers(world.world, meanwhile=meanwhile)
+        send(world, task, at_s=0)
+        assert len(receivers.received) == 1
+        assert [item["sk"]["S"] for item in world.table.items() if item["pk"]["S"] == f"TASK#{task}"] == (
+            [] if forgotten else ["TASK"]
+        )
+
+    def test_keeps_the_record_of_an_attempt_whose_claim_was_lost(self) -> None:
+        world = Deployment()
+        task = plant(world, 1)
+
+        def meanwhile() -> None:
+            world.store.claim_delivery(delivery_of(world, task), "another", START + timedelta(seconds=60))
+
+        world.receivers = InterruptedReceivers(world.world, meanwhile=meanwhile)
+        send(world, task, at_s=0)
+        assert delivery_of(world, task).token == "another"
+        assert len(world.store.attempts(task)) == 1
+
+    def test_leaves_no_record_of_an_interruption_of_a_task_that_was_deleted_meanwhile(self) -> None:
+        world = Deployment()
+        task = plant(world, 1)
+        world.store.claim_delivery(delivery_of(world, task), "token-0", START + timedelta(seconds=60))
+        held = world.store.task(task)
+        assert held is not None
+        store = _Deleting(world.store, lambda: world.store.delete(held, delete(held, START)))
+        deliverer = replace(world.notifier().deliverer, store=cast(Any, store))
+        world.run(61)
+        key = key_of(task)
+        world.world.spawn(lambda: deliverer.deliver_due([(key["pk"], key["sk"])], lambda: 300))
+        world.run(100)
+        assert world.store.attempts(task) == ()
+
     @pytest.mark.parametrize(
         ("disabled_at", "fault"),
         [(None, "note_endpoint_health"), (START - timedelta(days=1), "endpoint_health")],
@@ -584,6 +842,38 @@ class _Faulty:
 
     def _fail(self, *arguments: object) -> None:
         raise RuntimeError("throttled")
+
+
+class _Counting:
+    """A store that notes which deliveries are read."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.read: list[tuple[str, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def delivery(self, pk: str, sk: str) -> Delivery | None:
+        self.read.append((pk, sk))
+        found: Delivery | None = self._store.delivery(pk, sk)
+        return found
+
+
+class _Deleting:
+    """A store in which a task is deleted once the attempts at it have been read."""
+
+    def __init__(self, store: Any, act: Callable[[], object]) -> None:
+        self._store = store
+        self._act = act
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def attempts(self, task_id: str) -> tuple[Attempt, ...]:
+        found: tuple[Attempt, ...] = self._store.attempts(task_id)
+        self._act()
+        return found
 
 
 def wire(key: Mapping[str, str]) -> dict[str, Any]:

@@ -14,11 +14,14 @@ from renderbell.delivery import (
     INTERNAL,
     INTERRUPTED,
     REFUSED,
+    WELL,
     Answer,
     Attempt,
     Delivery,
     DeliveryState,
     EndpointHealth,
+    ReceiverHealth,
+    ReceiverState,
     after_answer,
     after_failure,
     answer_of,
@@ -26,6 +29,7 @@ from renderbell.delivery import (
     interrupted,
     judge,
     new_delivery,
+    receiver_after,
 )
 from renderbell.schedule import WEBHOOK_RETRIES
 from tests.virtual import START
@@ -44,6 +48,7 @@ def a_delivery(tries: int = 1) -> Delivery:
         owner="default",
         event="task.completed",
         endpoint_id="url_1",
+        receiver="example.com",
         url="https://example.com/hook",
         slot=1,
         ttl=None,
@@ -210,3 +215,58 @@ class TestAnInterruptedAttempt:
         assert (after.state, after.last_error, after.token) == (DeliveryState.PENDING, INTERRUPTED, None)
         assert after.due_at == ended + timedelta(seconds=300)
         assert interrupted(a_delivery(TRIES), ended, 0.5).state is DeliveryState.EXHAUSTED
+
+
+FAILING = ReceiverHealth(ReceiverState.FAILING)
+SLOW_AT_1, SLOW_AT_2 = (ReceiverHealth(ReceiverState.SLOW, endpoint) for endpoint in ("url_1", "url_2"))
+SLOW = ReceiverHealth(ReceiverState.SLOW)
+RECEIVERS = [WELL, FAILING, SLOW_AT_1, SLOW_AT_2, SLOW]
+
+
+class TestAReceiver:
+    SLOW_ANSWERS = (
+        Answer(None, "timeout", duration_ms=15_000),
+        Answer(None, "connection", duration_ms=3),  # it said nothing, and the next may take longer to say it
+        Answer(204, duration_ms=5000),
+        Answer(500, duration_ms=14_000),
+        Answer(410, duration_ms=5001),
+    )
+
+    @pytest.mark.parametrize("answer", SLOW_ANSWERS)
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [(WELL, SLOW_AT_1), (FAILING, SLOW_AT_1), (SLOW_AT_1, SLOW_AT_1), (SLOW_AT_2, SLOW), (SLOW, SLOW)],
+    )
+    def test_that_takes_long_is_slow_at_one_endpoint_and_with_a_second_at_all(
+        self, before: ReceiverHealth, answer: Answer, after: ReceiverHealth
+    ) -> None:
+        assert receiver_after(before, "url_1", answer) == after
+
+    @pytest.mark.parametrize(
+        ("answer", "said"), [(Answer(204, duration_ms=4999), WELL), (Answer(500, duration_ms=10), FAILING)]
+    )
+    @pytest.mark.parametrize("before", [WELL, FAILING, SLOW_AT_1, SLOW])
+    def test_that_answers_soon_is_what_it_says(
+        self, before: ReceiverHealth, answer: Answer, said: ReceiverHealth
+    ) -> None:
+        assert receiver_after(before, "url_1", answer) == said
+
+    @pytest.mark.parametrize("answer", [Answer(204), Answer(500)])
+    def test_that_hangs_at_one_endpoint_is_not_cleared_by_another(self, answer: Answer) -> None:
+        assert receiver_after(SLOW_AT_2, "url_1", answer) == SLOW_AT_2
+
+    @pytest.mark.parametrize("error", [INTERNAL, INTERRUPTED, REFUSED])
+    @pytest.mark.parametrize("before", RECEIVERS)
+    def test_is_not_judged_by_what_is_not_its_doing(self, before: ReceiverHealth, error: str) -> None:
+        answer = Answer(None, error, refused=error == REFUSED, duration_ms=15_000)
+        assert receiver_after(before, "url_1", answer) == before
+
+    def test_is_slow_at_the_one_endpoint_that_is_known_or_at_all(self) -> None:
+        assert [one.is_slow_at("url_1") for one in RECEIVERS] == [False, False, True, False, True]
+
+
+def test_a_record_tells_again_how_long_the_answer_took() -> None:
+    slow = Answer(204, duration_ms=6000)
+    held = a_delivery()
+    record = replace(recorded(held, slow, judge(held, slow, START, 0.5), START), duration_ms=slow.duration_ms)
+    assert receiver_after(WELL, "url_1", answer_of(record)) == SLOW_AT_1

@@ -234,6 +234,7 @@ def test_a_refused_webhook_ends_its_delivery_at_once_and_says_why() -> None:
         owner="o",
         event="task.completed",
         endpoint_id="e",
+        receiver="hooks.example.com",
         url="https://hooks.example.com/x?sig=HUSH",
         slot=0,
         ttl=None,

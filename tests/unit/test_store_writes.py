@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from renderbell.delivery import Answer, judge
+from renderbell.delivery import WELL, Answer, ReceiverHealth, ReceiverState, judge
 from renderbell.errors import ConflictError, VersionConflictError
 from renderbell.expressions import to_wire
-from renderbell.store import BUSY_RETRIES, ApiKey, Store, Work
+from renderbell.store import BUSY_RETRIES, ApiKey, Store, Work, endpoint_of
 from renderbell.task import Request, Task, Webhook, advance, cancel, delete
 from renderbell.webhooks import deliveries_for
 from tests.deployment import in_process_table
@@ -285,3 +285,24 @@ def test_a_delivery_that_cannot_be_read_is_due_no_more_once_its_task_is_deleted(
     rig.table.put_item(TableName="table", Item=to_wire(broken))
     rig.store.delete(task, delete(task, BORN))
     assert [item["sk"]["S"] for item in rig.table.items()] == ["TASK"]
+
+
+@pytest.mark.parametrize(
+    ("sk", "endpoint_id"),
+    [
+        ("DELIVERY#task.completed#url_1", "url_1"),
+        ("DELIVERY#task.completed", None),
+        ("DELIVERY#task.completed#", None),
+        ("ATTEMPT#2026-11-22T08:00:00.000000Z#url_1#task.completed", None),
+        ("TASK", None),
+    ],
+)
+def test_a_deliverys_key_names_its_endpoint(sk: str, endpoint_id: str | None) -> None:
+    assert endpoint_of(sk) == endpoint_id
+
+
+def test_a_receiver_that_fails_is_forgotten_after_a_month() -> None:
+    rig = Rig()
+    rig.store.note_receiver_health("o", "a.example", WELL, ReceiverHealth(ReceiverState.SLOW), now=BORN, token="t")
+    (item,) = rig.table.items()
+    assert item["ttl"] == {"N": f"{int((BORN + timedelta(days=30)).timestamp())}"}

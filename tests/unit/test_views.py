@@ -183,6 +183,7 @@ def a_delivery(event: str, at: datetime) -> Delivery:
         owner="default",
         event=event,
         endpoint_id="url_0123",
+        receiver="example.com",
         url="https://example.com/hook",
         slot=3,
         ttl=None,

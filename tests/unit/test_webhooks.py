@@ -41,6 +41,7 @@ from renderbell.webhooks import (
     event_body,
     event_data,
     message_id,
+    receiver_of,
     sign,
     signed_headers,
 )
@@ -443,3 +444,29 @@ def test_nobody_is_told_what_nobody_asked_for() -> None:
 def test_at_most_twenty_endpoints_are_told() -> None:
     asked = request(*(Webhook(f"https://h{n}.example.com/", DEFAULT_EVENTS) for n in range(30)))
     assert len(deliveries_for(completed(), asked, "task.completed", T0)) == 20
+
+
+@pytest.mark.parametrize(
+    ("url", "receiver"),
+    [
+        ("https://hooks.example.com/a?task=1", "hooks.example.com"),
+        ("https://Hooks.EXAMPLE.com./b", "hooks.example.com"),
+        ("https://hooks.example.com:443/", "hooks.example.com"),
+        ("http://hooks.example.com/", "hooks.example.com"),
+        ("https://hooks.example.com:8443/", "hooks.example.com:8443"),
+        ("http://hooks.example.com:443", "hooks.example.com:443"),
+        ("https://[2001:DB8::1]/x", "[2001:db8::1]"),
+    ],
+)
+def test_whatever_leads_to_one_host_is_one_receiver(url: str, receiver: str) -> None:
+    assert receiver_of(url) == receiver
+
+
+@pytest.mark.parametrize("url", ["https://a@b.example.com/", "ftp://example.com/", "nonsense", "https://exa mple.com/"])
+def test_a_url_that_cannot_be_read_is_a_receiver_of_its_own(url: str) -> None:
+    assert receiver_of(url) == endpoint_id(url)
+
+
+def test_a_delivery_knows_its_receiver() -> None:
+    asked = request(*(Webhook(f"https://a.example.com/{n}", DEFAULT_EVENTS) for n in range(3)))
+    assert {one.receiver for one in deliveries_for(completed(), asked, "task.completed", T0)} == {"a.example.com"}

@@ -5,10 +5,11 @@ Every attempt is made under a claim and recorded; a claim that runs out counts a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from aws_lambda_powertools import Logger
@@ -18,26 +19,29 @@ from renderbell.delivery import (
     INTERNAL,
     INTERRUPTED,
     MAX_ANSWER_KEPT,
+    WELL,
     Answer,
     Attempt,
     Delivery,
     DeliveryState,
     EndpointHealth,
+    ReceiverHealth,
     after_answer,
     answer_of,
     as_recorded,
     interrupted,
     judge,
+    receiver_after,
 )
 from renderbell.redaction import redacted
 from renderbell.schedule import CLAIM_S, WEBHOOK_RETRIES, Take, Wait, judge_claim
-from renderbell.store import UnreadableItemError
+from renderbell.store import UnreadableItemError, endpoint_of
 from renderbell.task import Request, Task
 
 DELIVERY_TIMEOUT_S = 15.0
 ATTEMPT_NEEDS_S = DELIVERY_TIMEOUT_S + 10.0  # no attempt begins with less of the invocation left
 WAITED_RETRY_S = 10.0  # a retry this near is waited for in the same invocation
-SIDE_BY_SIDE = 5  # how many deliveries of one endpoint the poller's invocation sends at once
+SIDE_BY_SIDE = 5  # how many deliveries of one receiver the poller's invocation sends at once
 SENDING_S = 60.0  # how long it goes on with them while the answers are good
 TASK_GONE = "task_not_found"  # the error of a delivery whose task is no longer there
 
@@ -58,10 +62,15 @@ class DeliveryStore(Protocol):
     def claim_delivery(self, seen: Delivery, token: str, until: datetime | None) -> Delivery | None: ...
     def finish_delivery(self, held: Delivery, after: Delivery) -> bool: ...
     def put_attempt(self, attempt: Attempt, ttl: int | None) -> None: ...
+    def remove_attempt(self, attempt: Attempt) -> None: ...
     def attempts(self, task_id: str) -> tuple[Attempt, ...]: ...
     def endpoint_health(self, owner: str, endpoint_id: str) -> EndpointHealth: ...
     def note_endpoint_health(
         self, owner: str, endpoint_id: str, seen: EndpointHealth, after: EndpointHealth, token: str
+    ) -> bool: ...
+    def receiver_health(self, owner: str, receiver: str) -> ReceiverHealth: ...
+    def note_receiver_health(
+        self, owner: str, receiver: str, seen: ReceiverHealth, after: ReceiverHealth, *, now: datetime, token: str
     ) -> bool: ...
 
 
@@ -79,8 +88,16 @@ class SideBySide(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Health:
+    """What is known of where a delivery goes: of its endpoint, and of the receiver behind that."""
+
+    endpoint: EndpointHealth
+    receiver: ReceiverHealth
+
+
+@dataclass(frozen=True, slots=True)
 class _Tried:
-    """What one attempt made of a delivery; `began` means that it is the one that found its endpoint failing."""
+    """What one attempt made of a delivery; `began` means that it is the one that found its receiver in trouble."""
 
     after: Delivery
     answer: Answer
@@ -93,7 +110,7 @@ class _Tried:
 
     @property
     def waits(self) -> bool:
-        """Whether a near retry may be waited for; a failing endpoint's are the poller's, but for the first."""
+        """Whether a near retry may be waited for; where others failed before, it is the poller's."""
         return self.began or not self.answer.tells_of_receiver
 
 
@@ -112,13 +129,14 @@ class Deliverer:
     count: Callable[[str, float], None]
 
     def deliver_fresh(self, task_id: str, seconds_left: Callable[[], float]) -> None:
-        """Sends a task's new deliveries side by side; those to a failing endpoint are left to the poller."""
+        """Sends a task's new deliveries side by side; those to a failing endpoint or a slow receiver are left to the
+        poller."""
         fresh = [one for one in self.store.deliveries(task_id) if one.due_at is not None and one.tries == 0]
         records = _Records(self.store)
 
         def deliver(delivery: Delivery) -> None:
-            health = self.store.endpoint_health(delivery.owner, delivery.endpoint_id)
-            if health.failing:
+            health = self._health(delivery)
+            if health.endpoint.failing or health.receiver.is_slow_at(delivery.endpoint_id):
                 return
             tried = self._attempt(delivery, health, records, seconds_left)
             while tried is not None and tried.after.due_at is not None and tried.waits:
@@ -126,30 +144,48 @@ class Deliverer:
                 if wait_s > WAITED_RETRY_S or seconds_left() < wait_s + ATTEMPT_NEEDS_S:
                     return
                 self.sleep(max(0.0, wait_s))
-                health = self.store.endpoint_health(delivery.owner, delivery.endpoint_id)
-                tried = self._attempt(tried.after, health, records, seconds_left)
+                tried = self._attempt(tried.after, self._health(delivery), records, seconds_left)
 
         self._all([partial(deliver, one) for one in fresh])
 
     def deliver_due(self, keys: Sequence[tuple[str, str]], seconds_left: Callable[[], float]) -> None:
-        """Sends due deliveries of one endpoint, a few side by side, and stops at the first that fails.
+        """Sends due deliveries of one receiver, a few side by side.
 
-        One that may have ended the process that sent it last is sent alone, after those that were read with it.
+        An endpoint's others are left out once one of its has failed, and all that are left where none of those sent
+        together was answered at all. One that may have ended the process that sent it last is sent alone, after those
+        that were read with it.
         """
         records = _Records(self.store)
         ends_at = self.clock() + timedelta(seconds=SENDING_S)
-        for start in range(0, len(keys), SIDE_BY_SIDE):
+        failing: set[str] = set()
+        left = (key for key in keys if endpoint_of(key[1]) not in failing)  # as is known when it is their turn
+        while batch := list(islice(left, SIDE_BY_SIDE)):
             if self.clock() >= ends_at or seconds_left() < ATTEMPT_NEEDS_S:
                 return
-            batch = self._read(keys[start : start + SIDE_BY_SIDE])
-            together = [one for one in batch if not _is_suspect(one)]
-            for group in (together, *([one] for one in batch if _is_suspect(one))):
-                if not group:
-                    continue
-                health = self.store.endpoint_health(group[0].owner, group[0].endpoint_id)
-                tried = self._all([partial(self._attempt, one, health, records, seconds_left) for one in group])
-                if any(one is not None and one.stops for one in tried):
+            found = self._read(batch)
+            together = [one for one in found if not _is_suspect(one)]
+            for group in (together, *([one] for one in found if _is_suspect(one))):
+                tried = self._send(group, failing, records, seconds_left)
+                answers = [one.answer for one in tried if one.answer.tells_of_receiver]
+                if answers and all(answer.status is None for answer in answers):
                     return
+                failing.update(one.after.endpoint_id for one in tried if one.stops)
+
+    def _send(
+        self, group: Sequence[Delivery], failing: Collection[str], records: _Records, seconds_left: Callable[[], float]
+    ) -> list[_Tried]:
+        """Attempts side by side, but to endpoints that fail; one reading of each health serves them all."""
+        sent = [one for one in group if one.endpoint_id not in failing]
+        endpoints = dict.fromkeys((one.owner, one.endpoint_id) for one in sent)
+        receivers = dict.fromkeys((one.owner, one.receiver) for one in sent)
+        healths = {endpoint: self.store.endpoint_health(*endpoint) for endpoint in endpoints}
+        of_receivers = {receiver: self.store.receiver_health(*receiver) for receiver in receivers}
+
+        def attempt(one: Delivery) -> _Tried | None:
+            health = _Health(healths[one.owner, one.endpoint_id], of_receivers[one.owner, one.receiver])
+            return self._attempt(one, health, records, seconds_left)
+
+        return [tried for tried in self._all([partial(attempt, one) for one in sent]) if tried is not None]
 
     def _read(self, keys: Sequence[tuple[str, str]]) -> list[Delivery]:
         """Those of the named deliveries that are still to be made; one that cannot be read stops no other."""
@@ -179,7 +215,7 @@ class Deliverer:
         return self.side_by_side([guarded(job) for job in jobs])
 
     def _attempt(
-        self, delivery: Delivery, health: EndpointHealth, records: _Records, seconds_left: Callable[[], float]
+        self, delivery: Delivery, health: _Health, records: _Records, seconds_left: Callable[[], float]
     ) -> _Tried | None:
         """One attempt under a claim, and what came of it; None where none was made."""
         if seconds_left() < ATTEMPT_NEEDS_S:
@@ -196,14 +232,17 @@ class Deliverer:
             return None
         now = self.clock()
         # Before the judgement: the health that was seen may be another's past, and a retry is given up for what stands.
-        noted = self._note_health(held, answer, health, now)
-        disabled = after_answer(health, answer, now).disabled and (noted or self._is_disabled(held))
+        noted = self._note_health(held, answer, health.endpoint, now)
+        began = self._note_receiver(held, answer, health.receiver, now)
+        disabled = after_answer(health.endpoint, answer, now).disabled and (noted or self._is_disabled(held))
         after = judge(held, answer, now, self.random(), disabled=disabled)
-        self._keep(_record(held, answer, at, after), held.ttl)
+        attempt = _record(held, answer, at, after)
+        self._keep(attempt, held.ttl)
         if not answer.delivered:
             _tell(after, answer)
-        self._finish(held, after)
-        return _Tried(after, answer, noted and not health.failing)
+        if not self._finish(held, after):
+            self._withdraw(attempt)
+        return _Tried(after, answer, began)
 
     def _post(self, held: Delivery, records: _Records, secrets: Sequence[str], at: datetime) -> Answer | None:
         """The receiver's answer, fit to be kept; an error of ours is an answer too. None: the task is gone."""
@@ -220,7 +259,7 @@ class Deliverer:
         detail = None if answer.detail is None else _kept(answer.detail, secrets)
         return replace(answer, detail=detail, body=_kept(answer.body, secrets))
 
-    def _claimed_delivery(self, delivery: Delivery, health: EndpointHealth) -> Delivery | None:
+    def _claimed_delivery(self, delivery: Delivery, health: _Health) -> Delivery | None:
         if delivery.due_at is None:
             return None
         now, factor = self.clock(), self.random()
@@ -234,22 +273,29 @@ class Deliverer:
         )
         if isinstance(verdict, Wait):
             return None
-        after = delivery
+        after, interruption = delivery, None
         if delivery.token is not None:
             recorded = self._recorded(delivery)
             if recorded is not None:
                 after = as_recorded(delivery, recorded)
                 if not self._finish(delivery, after):
                     return None
-                self._note_health(after, answer_of(recorded), health, now)
+                self._note_health(after, answer_of(recorded), health.endpoint, now)
+                self._note_receiver(after, answer_of(recorded), health.receiver, now)
                 return self._claimed_delivery(after, health)
             after = interrupted(delivery, delivery.due_at, factor)
-            self._keep(_record(delivery, Answer(None, INTERRUPTED), delivery.due_at, after), delivery.ttl)
+            interruption = _record(delivery, Answer(None, INTERRUPTED), delivery.due_at, after)
+            self._keep(interruption, delivery.ttl)
+        held = None
         if isinstance(verdict, Take):
             until = None if verdict.keeps_due else now + timedelta(seconds=CLAIM_S)
-            return self.store.claim_delivery(delivery, self.new_token(), until)
-        self._finish(delivery, after)
-        return None
+            held = self.store.claim_delivery(delivery, self.new_token(), until)
+            stands = held is not None
+        else:
+            stands = self._finish(delivery, after)
+        if interruption is not None and not stands:
+            self._withdraw(interruption)
+        return held
 
     def _recorded(self, delivery: Delivery) -> Attempt | None:
         """The attempt of a claim that ran out, if its process died only after it had recorded it."""
@@ -263,6 +309,15 @@ class Deliverer:
             self.store.put_attempt(attempt, ttl)
         except Exception:
             logger.exception("attempt not recorded", extra={"task_id": attempt.task_id, "event": attempt.event})
+
+    def _withdraw(self, attempt: Attempt) -> None:
+        """Removes the record of an attempt whose task was deleted meanwhile, and may have been cleaned up before it."""
+        try:
+            task = self.store.task(attempt.task_id)
+            if task is None or task.deleted:
+                self.store.remove_attempt(attempt)
+        except Exception:  # it is forgotten with its time
+            logger.exception("attempt not withdrawn", extra={"task_id": attempt.task_id})
 
     def _finish(self, held: Delivery, after: Delivery) -> bool:
         """Ends a claim; whether it still was the one that stood there."""
@@ -301,6 +356,30 @@ class Deliverer:
             )
             self.count("EndpointDisabled", 1)
         return True
+
+    def _note_receiver(self, of: Delivery, answer: Answer, seen: ReceiverHealth, now: datetime) -> bool:
+        """Keeps what an answer says of its receiver, where that is something new; whether all was well until then.
+
+        Who comes second says his word once more, to what the first has written: a second endpoint's is something new.
+        """
+        try:
+            for second in (False, True):
+                before = self.store.receiver_health(of.owner, of.receiver) if second else seen
+                after = receiver_after(before, of.endpoint_id, answer)
+                if after == before:
+                    return False
+                token = self.new_token()
+                if self.store.note_receiver_health(of.owner, of.receiver, before, after, now=now, token=token):
+                    return before == WELL
+        except Exception:  # the next attempt notes it
+            logger.exception("receiver's health not kept", extra={"endpoint_id": of.endpoint_id})
+        return False
+
+    def _health(self, delivery: Delivery) -> _Health:
+        return _Health(
+            self.store.endpoint_health(delivery.owner, delivery.endpoint_id),
+            self.store.receiver_health(delivery.owner, delivery.receiver),
+        )
 
     def _is_disabled(self, delivery: Delivery) -> bool:
         """Whether a delivery's endpoint is disabled now; where that cannot be read, it gets its retry."""

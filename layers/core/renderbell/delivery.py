@@ -29,6 +29,8 @@ INTERRUPTED = "interrupted"  # the error of an attempt whose process died
 INTERNAL = "internal"  # the error of an attempt that broke on our side
 REFUSED = "address_refused"  # the error of an attempt at a URL that may not be reached
 
+SLOW_S = 5.0  # a receiver that takes this long holds whoever waits for it
+
 DISABLED_AFTER = timedelta(days=5)
 CONFIRMED_AFTER = timedelta(hours=12)
 
@@ -121,6 +123,46 @@ def after_answer(health: EndpointHealth, answer: Answer, now: datetime) -> Endpo
     return HEALTHY if answer.delivered else after_failure(health, now)
 
 
+class ReceiverState(StrEnum):
+    """How an owner's receiver has taken the last attempt that told anything of it, whichever of its URLs was called."""
+
+    WELL = "well"
+    FAILING = "failing"  # it said no, and soon
+    SLOW = "slow"  # it said nothing, or took 5 s or more, whatever it said then
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverHealth:
+    """A receiver's state; where it is slow, `endpoint_id` is the one endpoint that this is known of (None: several).
+
+    A host may be shared: one URL that hangs must not hold up the others, and URLs that hang one after another must.
+    """
+
+    state: ReceiverState = ReceiverState.WELL
+    endpoint_id: str | None = None
+
+    def is_slow_at(self, endpoint_id: str) -> bool:
+        """Whether an attempt at this endpoint may take long."""
+        return self.state is ReceiverState.SLOW and self.endpoint_id in {None, endpoint_id}
+
+
+WELL = ReceiverHealth()
+
+
+def receiver_after(health: ReceiverHealth, endpoint_id: str, answer: Answer) -> ReceiverHealth:
+    """A receiver's health after one of its endpoints' answers; what is not its own doing changes nothing."""
+    if not answer.tells_of_receiver:
+        return health
+    known = health.state is ReceiverState.SLOW
+    if answer.status is None or answer.duration_ms >= SLOW_S * 1000:
+        if known and health.is_slow_at(endpoint_id):
+            return health
+        return ReceiverHealth(ReceiverState.SLOW, None if known else endpoint_id)
+    if known and not health.is_slow_at(endpoint_id):
+        return health
+    return WELL if answer.delivered else ReceiverHealth(ReceiverState.FAILING)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """The record of one attempt; `number` counts from 1, `next_at` is when the next one is due.
@@ -146,13 +188,16 @@ class Attempt:
 class Delivery:
     """One event on its way to one endpoint.
 
-    `tries` counts the claims; `token` and `due_at` are the present claim and its end, where there is one.
+    `receiver` is the host that the URL leads to, and its port where that is not the usual one: an owner's URLs there
+    share their turns. `tries` counts the claims; `token` and `due_at` are the present claim and its end, where there
+    is one.
     """
 
     task_id: str
     owner: str
     event: str
     endpoint_id: str
+    receiver: str
     url: str
     created_at: datetime
     state: DeliveryState = DeliveryState.PENDING
@@ -167,7 +212,16 @@ class Delivery:
 
 
 def new_delivery(
-    *, task_id: str, owner: str, event: str, endpoint_id: str, url: str, slot: int, ttl: int | None, now: datetime
+    *,
+    task_id: str,
+    owner: str,
+    event: str,
+    endpoint_id: str,
+    receiver: str,
+    url: str,
+    slot: int,
+    ttl: int | None,
+    now: datetime,
 ) -> Delivery:
     """A delivery as it is made with its event; whoever made it tries at once, `due_at` is the net below that."""
     return Delivery(
@@ -175,6 +229,7 @@ def new_delivery(
         owner=owner,
         event=event,
         endpoint_id=endpoint_id,
+        receiver=receiver,
         url=url,
         created_at=now,
         due_at=now + timedelta(seconds=NET_S),
@@ -235,7 +290,8 @@ def as_recorded(delivery: Delivery, attempt: Attempt) -> Delivery:
 
 def answer_of(attempt: Attempt) -> Answer:
     """The answer that an attempt was recorded with, as far as it decides anything."""
-    return Answer(attempt.status, attempt.error, refused=attempt.error == REFUSED)
+    refused = attempt.error == REFUSED
+    return Answer(attempt.status, attempt.error, refused=refused, duration_ms=attempt.duration_ms)
 
 
 def retry(delivery: Delivery, now: datetime, random_factor: float, retry_after_s: float | None = None) -> Delivery:

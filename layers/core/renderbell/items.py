@@ -197,6 +197,7 @@ def delivery_attributes(delivery: Delivery) -> Attributes:
             "owner": delivery.owner,
             "event": delivery.event,
             "endpoint_id": delivery.endpoint_id,
+            "receiver": delivery.receiver,
             "url": delivery.url,
             "created_at": time_text(delivery.created_at),
             "state": delivery.state.value,
@@ -220,6 +221,7 @@ def delivery_from(task_id: str, item: Mapping[str, Any]) -> Delivery:
         owner=_text(item, "owner"),
         event=_text(item, "event"),
         endpoint_id=_text(item, "endpoint_id"),
+        receiver=_text(item, "receiver"),
         url=_text(item, "url"),
         created_at=parse_time(item["created_at"]),
         state=DeliveryState(item["state"]),
@@ -272,9 +274,9 @@ def attempt_from(task_id: str, item: Mapping[str, Any]) -> Attempt:
     )
 
 
-def due_endpoint_from(item: Mapping[str, Any]) -> tuple[str, str, datetime]:
-    """The owner, the endpoint and the due time that the index shows of a delivery."""
-    return _text(item, "owner"), _text(item, "endpoint_id"), parse_time(item["due_at"])
+def due_delivery_from(item: Mapping[str, Any]) -> tuple[str, str, str, datetime]:
+    """The owner, the receiver, the endpoint and the due time that the index shows of a delivery."""
+    return _text(item, "owner"), _text(item, "receiver"), _text(item, "endpoint_id"), parse_time(item["due_at"])
 
 
 def present(attributes: Attributes) -> Attributes:

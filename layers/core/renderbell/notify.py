@@ -109,7 +109,7 @@ class Notifier:
     count: Callable[[str, float], None]
 
     def handle(self, event: Mapping[str, object], seconds_left: Callable[[], float]) -> None:
-        """Does what an event names: a task (`{"pk", "sk"}`), a delivery, or several deliveries of one endpoint."""
+        """Does what an event names: a task (`{"pk", "sk"}`), a delivery, or several deliveries of one receiver."""
         keys = _keys(event)
         if keys[0][1] == "TASK":
             self.handle_task(task_id_of(keys[0][0]), seconds_left)

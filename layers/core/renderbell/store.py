@@ -7,6 +7,7 @@
     attempt             TASK#<id>                           ATTEMPT#<time>#<endpoint>#<event>   no
     ongoing marker      ONGOING#<connection>#<SHA-256>      <owner>                         no
     endpoint's health   OWNER#<owner>                       ENDPOINT#<endpoint>             no
+    receiver's health   OWNER#<owner>                       RECEIVER#<receiver>             no
     key, by id          OWNER#<owner>                       KEY#<id>                        no
     key, by hash        KEY#<SHA-256>                       KEY                             no
     connection's health CONNECTION#<name>                   HEALTH                          no
@@ -35,7 +36,15 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
 from renderbell import items
-from renderbell.delivery import Attempt, Delivery, DeliveryState, EndpointHealth
+from renderbell.delivery import (
+    WELL,
+    Attempt,
+    Delivery,
+    DeliveryState,
+    EndpointHealth,
+    ReceiverHealth,
+    ReceiverState,
+)
 from renderbell.errors import ClaimLostError, ConflictError, RenderbellError, VersionConflictError
 from renderbell.expressions import Change, Key, from_wire, to_wire
 from renderbell.items import time_text
@@ -68,6 +77,7 @@ DUE_PROJECTION = frozenset(
         "frames",
         "event",
         "endpoint_id",
+        "receiver",
     }
 )
 
@@ -109,6 +119,7 @@ class DueDelivery:
 
     key: tuple[str, str]
     owner: str
+    receiver: str
     endpoint_id: str
     due_at: datetime
 
@@ -117,7 +128,7 @@ class DueDelivery:
 class Served:
     """Which polling moments have been asked: all before `until`, but for a connection in `lagging` only those before
     its own time. None: nothing is known. `paced` says when a connection's rate allows the next poll, `told` when the
-    notifier may next be told of an endpoint's deliveries."""
+    notifier may next be told of a receiver's deliveries."""
 
     until: datetime | None = None
     lagging: Mapping[str, datetime] = field(default_factory=dict)
@@ -197,6 +208,13 @@ def task_id_of(pk: str) -> str:
 def delivery_key(delivery: Delivery) -> Key:
     """The key of a delivery's item."""
     return {"pk": f"TASK#{delivery.task_id}", "sk": f"DELIVERY#{delivery.event}#{delivery.endpoint_id}"}
+
+
+def endpoint_of(sk: str) -> str | None:
+    """The endpoint that a delivery's key names, so that none need be read to know it; None for other keys."""
+    kind, _, named = sk.partition("#")
+    _, _, endpoint_id = named.partition("#")
+    return endpoint_id or None if kind == "DELIVERY" else None
 
 
 def _jittered(most_s: float, least: float) -> float:
@@ -417,7 +435,7 @@ class Store:
         else:
             change.set("served_until", time_text(lease.served.until))
 
-    # -- connections' and endpoints' health ---------------------------------------------------------------------------
+    # -- the health of connections, endpoints and receivers -----------------------------------------------------------
 
     def connection_health(self, name: str) -> ConnectionHealth | None:
         """A connection's back-off, if one runs, read consistently."""
@@ -481,6 +499,35 @@ class Store:
     @staticmethod
     def _endpoint_key(owner: str, endpoint_id: str) -> Key:
         return {"pk": f"OWNER#{owner}", "sk": f"ENDPOINT#{endpoint_id}"}
+
+    def receiver_health(self, owner: str, receiver: str) -> ReceiverHealth:
+        """How an owner's receiver took the last attempt, read consistently."""
+        item = self._get(self._receiver_key(owner, receiver)) or {}
+        return ReceiverHealth(ReceiverState(item.get("state", ReceiverState.WELL)), item.get("endpoint_id"))
+
+    def note_receiver_health(
+        self, owner: str, receiver: str, seen: ReceiverHealth, after: ReceiverHealth, *, now: datetime, token: str
+    ) -> bool:
+        """Writes a receiver's health if it still is as it was seen; False if another has noted something meanwhile.
+
+        The note is forgotten after a month. `token` is the writer's own.
+        """
+        old, new = _receiver_attributes(seen), _receiver_attributes(after)
+        change = Change()
+        conditions = [change.equals(name, value) if value else change.absent(name) for name, value in old.items()]
+        for name, value in new.items():
+            if value is None:
+                change.remove(name)
+            else:
+                change.set(name, value)
+        change.set("ttl", int(now.timestamp()) + FAILING_KEPT_S)
+        change.set("token", token)
+        update = change.update(self._table, self._receiver_key(owner, receiver), conditions)
+        return self._applies(update, mine=("token", token))
+
+    @staticmethod
+    def _receiver_key(owner: str, receiver: str) -> Key:
+        return {"pk": f"OWNER#{owner}", "sk": f"RECEIVER#{receiver}"}
 
     # -- copying and cleaning ---------------------------------------------------------------------------------------
 
@@ -670,12 +717,12 @@ class Store:
 
     def put_attempt(self, attempt: Attempt, ttl: int | None) -> None:
         """Records an attempt."""
-        key = {
-            "pk": f"TASK#{attempt.task_id}",
-            "sk": f"ATTEMPT#{time_text(attempt.at)}#{attempt.endpoint_id}#{attempt.event}",
-        }
-        item = key | items.attempt_attributes(attempt) | ({} if ttl is None else {"ttl": ttl})
+        item = self._attempt_key(attempt) | items.attempt_attributes(attempt) | ({} if ttl is None else {"ttl": ttl})
         self._client.put_item(TableName=self._table, Item=to_wire(item))
+
+    def remove_attempt(self, attempt: Attempt) -> None:
+        """Removes the record of an attempt."""
+        self._remove(self._attempt_key(attempt))
 
     def attempts(self, task_id: str) -> tuple[Attempt, ...]:
         """All attempts for a task, oldest first; one that cannot be read is left out."""
@@ -685,6 +732,11 @@ class Store:
             ConsistentRead=True,
         )
         return tuple(_readable(items.attempt_from, found))
+
+    @staticmethod
+    def _attempt_key(attempt: Attempt) -> Key:
+        sk = f"ATTEMPT#{time_text(attempt.at)}#{attempt.endpoint_id}#{attempt.event}"
+        return {"pk": f"TASK#{attempt.task_id}", "sk": sk}
 
     # -- API keys ---------------------------------------------------------------------------------------------------
 
@@ -809,7 +861,7 @@ class _CancelledError(RenderbellError):
 def _due_from(item: Mapping[str, Any]) -> Task | DueDelivery:
     if item["sk"] == "TASK":
         return items.task_from(task_id_of(item["pk"]), item)
-    return DueDelivery((item["pk"], item["sk"]), *items.due_endpoint_from(item))
+    return DueDelivery((item["pk"], item["sk"]), *items.due_delivery_from(item))
 
 
 def _read(read: Callable[[str, Mapping[str, Any]], T], item: Mapping[str, Any]) -> T:
@@ -864,6 +916,11 @@ def _back_off(health: ConnectionHealth) -> dict[str, object]:
         "since": time_text(health.since),
         "failures": health.failures,
     }
+
+
+def _receiver_attributes(health: ReceiverHealth) -> dict[str, str | None]:
+    """A receiver's health as it is written; nothing is written of a state that is well."""
+    return {"state": None if health == WELL else health.state.value, "endpoint_id": health.endpoint_id}
 
 
 def _is_with_provider(status: Status) -> bool:

@@ -303,6 +303,7 @@ def example_view(base_url: str) -> TaskView:
         owner=owner,
         event="task.completed",
         endpoint_id="url_7d9f0a4c1be2835d60aa",
+        receiver="example.com",
         url=webhook.url,
         created_at=copied,
         state=DeliveryState.DELIVERED,

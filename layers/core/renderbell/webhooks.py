@@ -17,8 +17,10 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
+from renderbell.addresses import parse_target
 from renderbell.delivery import EVENT_OF_STATUS, MAX_ENDPOINTS, Delivery, new_delivery
 from renderbell.endpoints import endpoint_id
+from renderbell.errors import AddressRefusedError
 from renderbell.task import Request, Status, Task
 from renderbell.views import iso_time, task_data
 
@@ -28,6 +30,7 @@ __all__ = [
     "event_body",
     "event_data",
     "message_id",
+    "receiver_of",
     "sign",
     "signed_headers",
 ]
@@ -100,6 +103,7 @@ def deliveries_for(task: Task, request: Request, event: str, now: datetime) -> t
             owner=task.owner,
             event=event,
             endpoint_id=endpoint,
+            receiver=receiver_of(url),
             url=url,
             slot=task.slot,
             ttl=request.ttl,
@@ -107,6 +111,16 @@ def deliveries_for(task: Task, request: Request, event: str, now: datetime) -> t
         )
         for endpoint, url in list(urls.items())[:MAX_ENDPOINTS]
     )
+
+
+def receiver_of(url: str) -> str:
+    """Who answers at a URL: its host, and its port where that is not the scheme's own; the endpoint if it has none."""
+    try:
+        target = parse_target(url)
+    except AddressRefusedError:  # nobody will be asked there
+        return endpoint_id(url)
+    host = target.host.removesuffix(".")
+    return host if target.usual_port else f"{host}:{target.port}"
 
 
 def _signature(secret: str, signed: bytes) -> str:
