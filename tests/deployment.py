@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -66,16 +66,13 @@ class LateTable(FakeDynamoDB):
         self.watchers: list[Callable[[ItemKey, Item | None, Item | None], None]] = []  # told of every write
         self._world = world
         self._lag = lag
-        self._due: dict[ItemKey, Item] = {}
+        self._due: dict[str, dict[ItemKey, Item]] = {}  # what the index shows, by slot
+        self._slots: dict[ItemKey, str] = {}  # where it shows an item
 
     def query(self, **call: Any) -> dict[str, Any]:
         if call.get("IndexName") != "due":
             return super().query(**call)
-        now_items, self._items = self._items, self._due
-        try:
-            page = super().query(**call)
-        finally:
-            self._items = now_items
+        page = super().query(**call)
         self.looks.append(((self._world.now() - START).total_seconds(), len(page["Items"])))
         return page
 
@@ -104,10 +101,17 @@ class LateTable(FakeDynamoDB):
             self._world.at(now + timedelta(seconds=self.MAX_LAG_S), lambda: self._show(key, new))
 
     def _show(self, key: ItemKey, item: Item | None) -> None:
-        if item is not None:
-            self._due[key] = item
-        else:
-            self._due.pop(key, None)
+        shown = self._slots.pop(key, None)
+        if shown is not None:
+            del self._due[shown][key]
+        if item is not None and "slot" in item:
+            self._slots[key] = slot = item["slot"]["N"]
+            self._due.setdefault(slot, {})[key] = item
+
+    def _candidates(self, index: str | None, hash_name: str, hashed: Any) -> Iterable[Item]:
+        if index == "due":
+            return self._due.get(hashed["N"], {}).values()
+        return super()._candidates(index, hash_name, hashed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +324,7 @@ class Deployment:
         self.wakes = True
         self.loses: list[str] = []  # the next invocations of these functions never arrive
         self.random = random.Random(seed)
+        self.jitter: Callable[[], float] = lambda: 0.5  # of retries
         self.aged_out = 0  # events for the notifier
         self._notifiers = notifiers
         self._notifying = 0
@@ -534,7 +539,7 @@ class Deployment:
                 clock=self.clock,
                 sleep=self.world.sleep,
                 side_by_side=self._side_by_side,
-                random=lambda: 0.5,
+                random=self.jitter,
                 new_token=self._token,
                 count=self._count,
             ),

@@ -7,7 +7,8 @@ store does not use is refused loudly, so that it cannot be got wrong silently.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from threading import RLock
@@ -52,6 +53,7 @@ class FakeDynamoDB:
         self._table = table
         self._indexes = indexes
         self._items: dict[tuple[str, str], Item] = {}
+        self._partitions: dict[str, dict[str, Item]] = {}  # the same items, by pk and sk
         self._lock = RLock()
 
     def items(self) -> list[Item]:
@@ -144,29 +146,41 @@ class FakeDynamoDB:
             raise _validation("Consistent reads are not supported on global secondary indexes")
         hash_name, range_name, shown = self._indexes[IndexName] if IndexName else ("pk", "sk", None)
         with self._lock:
-            condition = _Expression(KeyConditionExpression, {}, ExpressionAttributeValues).condition()
+            condition = _compiled_condition(KeyConditionExpression)
+            condition.check({}, ExpressionAttributeValues)
             hashed = ExpressionAttributeValues[KeyConditionExpression.split()[2]]  # nearly all items are left out here
             found = [
                 item
-                for item in self._items.values()
-                if item.get(hash_name) == hashed and range_name in item and condition(item)
+                for item in self._candidates(IndexName, hash_name, hashed)
+                if range_name in item and condition.test(item, {}, ExpressionAttributeValues)
             ]
+            if not found:
+                return {"Items": []}
             found.sort(key=lambda item: (_plain(item[range_name]), item["pk"]["S"], item["sk"]["S"]))
             if ExclusiveStartKey is not None:
                 start = tuple(_plain(ExclusiveStartKey[name]) for name in (range_name, "pk", "sk"))
                 found = [
                     item for item in found if tuple(_plain(item[name]) for name in (range_name, "pk", "sk")) > start
                 ]
+            keys = {hash_name, range_name, "pk", "sk"}
+            if len(found) * MAX_ITEM_BYTES < PAGE_BYTES:
+                return {"Items": [_projected(item, keys, shown) for item in found]}
             page, size = [], 0
             for item in found:
-                page.append(_projected(item, {hash_name, range_name, "pk", "sk"}, shown))
+                page.append(_projected(item, keys, shown))
                 size += _size(page[-1])
                 if size > PAGE_BYTES:
-                    last = {name: item[name] for name in {hash_name, range_name, "pk", "sk"}}
+                    last = {name: item[name] for name in keys}
                     return {"Items": page, "LastEvaluatedKey": last}
             return {"Items": page}
 
     # -- below the operations -----------------------------------------------------------------------------------------
+
+    def _candidates(self, index: str | None, hash_name: str, hashed: Any) -> Iterable[Item]:
+        """The items with a hash key, and nothing said of their order."""
+        if index is None:
+            return self._partitions.get(hashed["S"], {}).values()
+        return [item for item in self._items.values() if item.get(hash_name) == hashed]
 
     def _check_table(self, name: str) -> None:
         if name != self._table:
@@ -177,7 +191,9 @@ class FakeDynamoDB:
         if "ConditionExpression" not in call:
             return True
         names, values = call.get("ExpressionAttributeNames", {}), call.get("ExpressionAttributeValues", {})
-        return _Expression(call["ConditionExpression"], names, values).condition()(old or {})
+        condition = _compiled_condition(call["ConditionExpression"])
+        condition.check(names, values)
+        return condition.test(old or {}, names, values)
 
     def _refused(self, operation: str, call: Mapping[str, Any], old: Item | None) -> ConditionalCheckFailedException:
         error = {"Code": "ConditionalCheckFailedException", "Message": "The conditional request failed"}
@@ -194,11 +210,15 @@ class FakeDynamoDB:
         names, values = call.get("ExpressionAttributeNames", {}), call.get("ExpressionAttributeValues", {})
         before = old if old is not None else call["Key"]
         new = dict(before)
-        for action in _Expression(call["UpdateExpression"], names, values).updates():
-            action(before, new)
-        used = call["UpdateExpression"] + " " + call.get("ConditionExpression", "")
+        update = _compiled_update(call["UpdateExpression"])
+        update.check(names, values)
+        for action in update.actions:
+            action(before, new, names, values)
+        used = update.places
+        if "ConditionExpression" in call:
+            used = used | _compiled_condition(call["ConditionExpression"]).places
         for place in [*names, *values]:
-            if not re.search(re.escape(place) + r"\b", used):
+            if place not in used:
                 raise _validation(f"unused in expressions: {place}")
         self._write(_key(call["Key"]), new)
 
@@ -210,9 +230,11 @@ class FakeDynamoDB:
                 if name in item and _plain(item[name]) == "":
                     raise _validation(f"an index key must not be empty: {name}")
         self._items[key] = item
+        self._partitions.setdefault(key[0], {})[key[1]] = item
 
     def _remove(self, key: tuple[str, str]) -> None:
-        self._items.pop(key, None)
+        if self._items.pop(key, None) is not None:
+            del self._partitions[key[0]][key[1]]
 
 
 _WORD = re.compile(r"\s*([#:]?[A-Za-z_][\w-]*|<=|>=|<>|[(),=<>])")
@@ -231,23 +253,67 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(words)
 
 
-class _Expression:
-    """A condition or update expression: a small recursive descent over its words."""
+Names = Mapping[str, str]
+Test = Callable[[Item, Names, Item], bool]  # of an item, with what the placeholders stand for
+Operand = Callable[[Item, Names, Item], Any]
+Action = Callable[[Item, Item, Names, Item], None]  # takes the item before all actions, and the one it changes
 
-    def __init__(self, text: str, names: Mapping[str, str], values: Item) -> None:
-        self._names = names
-        self._values = values
+
+@dataclass(frozen=True)
+class _Compiled:
+    """What all expressions have: the placeholders that stand in them."""
+
+    places: frozenset[str]
+
+    def check(self, names: Names, values: Item) -> None:
+        """Refuses a call that leaves a placeholder without a meaning."""
+        for place in self.places:
+            if place not in (names if place[0] == "#" else values):
+                raise _validation(f"no value for {place}")
+
+
+@dataclass(frozen=True)
+class _Condition(_Compiled):
+    test: Test
+
+
+@dataclass(frozen=True)
+class _Update(_Compiled):
+    actions: tuple[Action, ...]
+
+
+@cache
+def _compiled_condition(text: str) -> _Condition:
+    return _Condition(_places(text), _Expression(text).condition())
+
+
+@cache
+def _compiled_update(text: str) -> _Update:
+    return _Update(_places(text), tuple(_Expression(text).updates()))
+
+
+def _places(text: str) -> frozenset[str]:
+    return frozenset(word for word in _words(text) if word[0] in "#:")
+
+
+class _Expression:
+    """A condition or update expression: a small recursive descent over its words.
+
+    It is compiled once for all calls that use it; they differ in what its placeholders stand for.
+    """
+
+    def __init__(self, text: str) -> None:
         self._words = list(_words(text))
 
-    def condition(self) -> Callable[[Item], bool]:
+    def condition(self) -> Test:
         """The expression as a test of an item."""
         test = self._or()
         if self._words:
             raise _validation(f"left over: {self._words}")
         return test
 
-    def updates(self) -> Iterator[Callable[[Item, Item], None]]:
-        """The expression's actions; each takes the item before all of them, and the one it changes."""
+    def updates(self) -> Iterator[Action]:
+        """The expression's actions."""
         while self._words:
             clause = self._take()
             while True:
@@ -263,21 +329,25 @@ class _Expression:
                     break
                 self._take()
 
-    def _or(self) -> Callable[[Item], bool]:
+    def _or(self) -> Test:
         tests = [self._and()]
         while self._words and self._words[0] == "OR":
             self._take()
             tests.append(self._and())
-        return lambda item: any(test(item) for test in tests)
+        if len(tests) == 1:
+            return tests[0]
+        return lambda item, names, values: any(test(item, names, values) for test in tests)
 
-    def _and(self) -> Callable[[Item], bool]:
+    def _and(self) -> Test:
         tests = [self._test()]
         while self._words and self._words[0] == "AND":
             self._take()
             tests.append(self._test())
-        return lambda item: all(test(item) for test in tests)
+        if len(tests) == 1:
+            return tests[0]
+        return lambda item, names, values: all(test(item, names, values) for test in tests)
 
-    def _test(self) -> Callable[[Item], bool]:
+    def _test(self) -> Test:
         word = self._take()
         if word == "(":
             inner = self._or()
@@ -285,51 +355,74 @@ class _Expression:
             return inner
         if word == "attribute_not_exists":
             self._expect("(")
-            name = self._name(self._take())
+            absent = self._name(self._take())
             self._expect(")")
-            return lambda item: name not in item
+            return lambda item, names, values: names.get(absent, absent) not in item
         if word == "begins_with":
             self._expect("(")
-            name = self._name(self._take())
+            begun = self._name(self._take())
             self._expect(",")
-            prefix = _plain(self._value(self._take()))
+            prefix = self._value(self._take())
             self._expect(")")
-            return lambda item: name in item and str(_plain(item[name])).startswith(prefix)
+
+            def begins(item: Item, names: Names, values: Item) -> bool:
+                name = names.get(begun, begun)
+                return name in item and str(_plain(item[name])).startswith(_plain(values[prefix]))
+
+            return begins
         return self._comparison(self._name(word))
 
-    def _comparison(self, name: str) -> Callable[[Item], bool]:
+    def _comparison(self, word: str) -> Test:
         operator = self._take()
-        value = self._value(self._take())
+        place = self._value(self._take())
+
+        def equals(item: Item, names: Names, values: Item) -> bool:
+            name = names.get(word, word)
+            return name in item and item[name] == values[place]
+
+        def at_most(item: Item, names: Names, values: Item) -> bool:
+            name = names.get(word, word)
+            return name in item and _plain(item[name]) <= _plain(values[place])
+
         match operator:
             case "=":
-                return lambda item: name in item and item[name] == value
+                return equals
             case "<=":
-                return lambda item: name in item and _plain(item[name]) <= _plain(value)
+                return at_most
             case "BETWEEN":
                 self._expect("AND")
                 high = self._value(self._take())
-                return lambda item: name in item and _plain(value) <= _plain(item[name]) <= _plain(high)
+
+                def between(item: Item, names: Names, values: Item) -> bool:
+                    name = names.get(word, word)
+                    return name in item and _plain(values[place]) <= _plain(item[name]) <= _plain(values[high])
+
+                return between
         raise _validation(f"not supported here: {operator}")
 
-    def _operand(self) -> Callable[[Item], Any]:
+    def _operand(self) -> Operand:
         word = self._take()
         if word.startswith(":"):
-            value = self._value(word)
-            return lambda _: value
+            return lambda item, names, values: values[word]
         if word == "if_not_exists":
             self._expect("(")
-            name = self._name(self._take())
+            asked = self._name(self._take())
             self._expect(",")
             default = self._operand()
             self._expect(")")
-            return lambda item: item[name] if name in item else default(item)
+
+            def or_default(item: Item, names: Names, values: Item) -> Any:
+                name = names.get(asked, asked)
+                return item[name] if name in item else default(item, names, values)
+
+            return or_default
         if word == "list_append":
             self._expect("(")
             first = self._operand()
             self._expect(",")
             second = self._operand()
             self._expect(")")
-            return lambda item: {"L": first(item)["L"] + second(item)["L"]}
+            return lambda item, names, values: {"L": first(item, names, values)["L"] + second(item, names, values)["L"]}
         raise _validation(f"not supported here: {word}")
 
     def _take(self) -> str:
@@ -341,32 +434,34 @@ class _Expression:
         if (found := self._take()) != word:
             raise _validation(f"{found!r} where {word!r} belongs")
 
-    def _name(self, word: str) -> str:
-        if word.startswith("#"):
-            return self._names[word]
+    @staticmethod
+    def _name(word: str) -> str:
+        """An attribute's name, or a placeholder for one."""
         if word in _RESERVED:
             raise _validation(f"reserved: {word}")
         return word
 
-    def _value(self, word: str) -> Any:
-        if word not in self._values:
+    @staticmethod
+    def _value(word: str) -> str:
+        """A placeholder for a value."""
+        if not word.startswith(":"):
             raise _validation(f"no value for {word}")
-        return self._values[word]
+        return word
 
 
 _RESERVED = frozenset({"status", "ttl", "owner", "connection", "state", "until", "error", "url", "key", "token"})
 
 
-def _setter(name: str, operand: Callable[[Item], Any]) -> Callable[[Item, Item], None]:
-    def act(before: Item, item: Item) -> None:
-        item[name] = operand(before)
+def _setter(word: str, operand: Operand) -> Action:
+    def act(before: Item, item: Item, names: Names, values: Item) -> None:
+        item[names.get(word, word)] = operand(before, names, values)
 
     return act
 
 
-def _remover(name: str) -> Callable[[Item, Item], None]:
-    def act(before: Item, item: Item) -> None:
-        item.pop(name, None)
+def _remover(word: str) -> Action:
+    def act(before: Item, item: Item, names: Names, values: Item) -> None:
+        item.pop(names.get(word, word), None)
 
     return act
 
@@ -376,6 +471,8 @@ def _key(item: Item) -> tuple[str, str]:
 
 
 def _plain(value: Any) -> Any:
+    if "S" in value:
+        return value["S"]
     ((kind, content),) = value.items()
     return Decimal(content) if kind == "N" else content
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -60,6 +60,7 @@ TICK_EVERY_S = 60.0
 TICK_LOOKS_AHEAD_S = 170.0
 TABLE = "table"
 PART_BYTES = 1000
+S3_TIMEOUT_S = 15.0  # as the notifier's client has it
 MAX_VIDEO_BYTES = 20_000
 OUTAGES = (ClientError, ReadTimeoutError, GetParameterError, ConfigurationError)
 REFUSALS = (NotFoundError, ConflictError, InvalidInputError, AlreadyRegisteredError)  # answers, not trouble
@@ -70,6 +71,8 @@ class When(Enum):
 
     BEFORE = auto()
     AFTER = auto()
+    LATER = auto()  # the caller has given up, and the service comes to it only then
+    TWICE = auto()  # the first answer is lost, and the client asks again within the call
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,16 @@ class Trouble:
 
     when: When
     failure: int | None = None
+    late_s: float = 0.0  # how long after its caller has given up a call has its effect
 
     def __str__(self) -> str:
+        if self.when in {When.LATER, When.TWICE}:
+            return f"has its effect {self.when.name.lower()}"
         what = "dies" if self.failure is None else f"fails in way {self.failure}"
         return f"{what} {self.when.name.lower()}"
 
 
+S3_TROUBLES = (*(Trouble(When.LATER, late_s=late_s) for late_s in (0.5, 5.0, 20.0)), Trouble(When.TWICE))
 DEATHS = (Trouble(When.BEFORE), Trouble(When.AFTER))
 
 
@@ -151,35 +158,69 @@ class Boundaries:
         self.plan = plan
         self.calls: list[Call] = []
         self.struck = 0
+        self.harmed: set[Process | None] = set()  # those whose calls were struck
         self._world = world
 
-    @contextmanager
-    def around(self, service: str, operation: str, latency_s: float = 0.0) -> Iterator[None]:
+    def around(self, service: str, operation: str, latency_s: float = 0.0) -> Crossing:
         """One call; its effect is the block."""
-        self._world.check_alive()
-        at_s = (self._world.now() - START).total_seconds()
-        call = Call(len(self.calls) + 1, service, operation, self._world.process, at_s)
+        return Crossing(self, service, operation, latency_s)
+
+    def enter(self, service: str, operation: str, latency_s: float) -> tuple[Call, Trouble | None]:
+        """The way to a call's effect: the call, and what will strike it afterwards."""
+        world = self._world
+        process = world.process
+        if process is not None and not process.alive:
+            raise DiedError
+        at_s = (world.now() - START).total_seconds()
+        call = Call(len(self.calls) + 1, service, operation, process, at_s)
         self.calls.append(call)
         trouble = self.plan(call)
         if trouble is not None and trouble.when is When.BEFORE:
             self._strike(call, trouble)
         if latency_s:
-            self._world.sleep(latency_s)
-        yield
+            world.sleep(latency_s)
+        return call, trouble
+
+    def leave(self, call: Call, trouble: Trouble | None, latency_s: float) -> None:
+        """The way back from a call's effect."""
         if trouble is not None and trouble.when is When.AFTER:
             self._strike(call, trouble)
         if latency_s:
             self._world.sleep(latency_s)
         self._world.check_alive()
 
-    def _strike(self, call: Call, trouble: Trouble) -> NoReturn:
+    def note_harm(self, call: Call) -> None:
+        """Notes that something went wrong with a call."""
         self.struck += 1
+        self.harmed.add(call.process)
+
+    def _strike(self, call: Call, trouble: Trouble) -> NoReturn:
+        self.note_harm(call)
         if trouble.failure is not None:
             raise FAILURES[call.service][trouble.failure](call)
         if call.process is None:
             raise AssertionError("only an invocation can die")
         self._world.kill(call.process)
         raise DiedError
+
+
+class Crossing:
+    """One call that leaves a process, around its effect."""
+
+    __slots__ = ("_boundaries", "_call", "_latency_s", "_operation", "_service", "_trouble")
+
+    def __init__(self, boundaries: Boundaries, service: str, operation: str, latency_s: float) -> None:
+        self._boundaries = boundaries
+        self._service = service
+        self._operation = operation
+        self._latency_s = latency_s
+
+    def __enter__(self) -> None:
+        self._call, self._trouble = self._boundaries.enter(self._service, self._operation, self._latency_s)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._boundaries.leave(self._call, self._trouble, self._latency_s)
 
 
 class WatchedClient:
@@ -194,13 +235,17 @@ class WatchedClient:
         self.writes: Counter[str] = Counter()
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        call = getattr(self._client, operation)
+        call, boundaries = getattr(self._client, operation), self._boundaries
 
         def made(**arguments: Any) -> Any:
             self._count(operation, arguments)
-            with self._boundaries.around("dynamodb", operation, self._latency()):
-                return call(**arguments)
+            latency_s = self._latency()
+            crossing = boundaries.enter("dynamodb", operation, latency_s)
+            answer = call(**arguments)
+            boundaries.leave(*crossing, latency_s)
+            return answer
 
+        setattr(self, operation, made)  # so that this is found once
         return made
 
     def _count(self, operation: str, arguments: Mapping[str, Any]) -> None:
@@ -215,6 +260,46 @@ class WatchedClient:
             counter[key["pk"]["S"]] += 1
         elif ":pk" in arguments.get("ExpressionAttributeValues", {}):
             counter[arguments["ExpressionAttributeValues"][":pk"]["S"]] += 1
+
+
+class WatchedS3:
+    """A client of S3 whose calls are boundaries, and may have their effect late or twice."""
+
+    def __init__(self, s3: FakeS3, boundaries: Boundaries, latency: Callable[[], float], world: World) -> None:
+        self._s3 = s3
+        self._boundaries = boundaries
+        self._latency = latency
+        self._world = world
+        self.get_paginator = s3.get_paginator  # each page is a boundary of its own
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        call, boundaries, world = getattr(self._s3, operation), self._boundaries, self._world
+
+        def made(**arguments: Any) -> Any:
+            latency_s = self._latency()
+            entered, trouble = boundaries.enter("s3", operation, latency_s)
+            if trouble is not None and trouble.when is When.LATER:
+                boundaries.note_harm(entered)
+                sent = {name: bytes(value) if name == "Body" else value for name, value in arguments.items()}
+                lands_at = world.now() + timedelta(seconds=S3_TIMEOUT_S + trouble.late_s)
+                world.at(lands_at, lambda: _unheard(call, sent))
+                world.sleep(S3_TIMEOUT_S)
+                raise _silence(entered)
+            if trouble is not None and trouble.when is When.TWICE:
+                boundaries.note_harm(entered)
+                _unheard(call, arguments)
+            answer = call(**arguments)
+            boundaries.leave(entered, trouble, latency_s)
+            return answer
+
+        setattr(self, operation, made)  # so that this is found once
+        return made
+
+
+def _unheard(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """A call whose answer nobody hears."""
+    with suppress(ClientError):
+        call(**arguments)
 
 
 class Sources(FakeDownloads):
@@ -273,6 +358,7 @@ class Universe(Deployment):
         )
         self.table.watchers.append(self._check_write)
         self.wrong: list[str] = []  # what must never happen, and did
+        self.posts: list[Post] = []
         self.alive = 0
         self._skew = skew
         self._arrivals = arrivals
@@ -290,8 +376,13 @@ class Universe(Deployment):
 
     def services(self) -> tuple[Any, Any]:
         """The clients of DynamoDB and S3; the calls of the second are boundaries already."""
-        self.s3 = FakeS3(around=lambda name: self.boundaries.around("s3", name, self.latency()))
-        return self.table, self.s3
+        self.s3 = FakeS3(around=self._around_pages)
+        return self.table, WatchedS3(self.s3, self.boundaries, self.latency, self.world)
+
+    def _around_pages(self, operation: str) -> AbstractContextManager[object]:
+        if not operation.startswith("list_"):
+            return nullcontext()
+        return self.boundaries.around("s3", operation, self.latency())
 
     def items(self) -> list[Item]:
         """All items of the table."""
@@ -413,7 +504,7 @@ class Universe(Deployment):
     def clock(self) -> datetime:
         """The time as the running process knows it."""
         process = self.world.process
-        return self.world.now() + timedelta(seconds=process.skew_s if process is not None else 0.0)
+        return self.world.now() if process is None else self.world.now() + process.skew
 
     # -- the schedule -------------------------------------------------------------------------------------------------
 
@@ -460,7 +551,7 @@ class Universe(Deployment):
         """Nobody holds a lease beyond his own end, unless he died."""
         for item in self.items():
             if item["pk"]["S"].startswith("LEASE#") and parse_time(item["until"]["S"]) > self.world.now():
-                self._wrong(f"{item['pk']['S']} was not released")
+                self.note_wrong(f"{item['pk']['S']} was not released")
 
     def earliest_due(self) -> datetime | None:
         """When the next item is due, whatever the index shows."""
@@ -501,13 +592,16 @@ class Universe(Deployment):
             return self._fetch(connection, request, timeout_s)
 
     def _guarded_post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float = 15.0) -> Answer:
-        answer: Answer | None = None
+        post = Post(url, headers["webhook-id"], self.now_s, self.world.process)
+        self.posts.append(post)
         try:
             with self.boundaries.around("receiver", "POST"):
-                answer = self._post(url, headers, body, timeout_s)
+                post.answer = self._post(url, headers, body, timeout_s)
+                post.ended_s = self.now_s
         except _NoAnswerError:
             return Answer(None, error="connection_reset")
-        return answer
+        post.heard = True
+        return post.answer
 
     # -- what must always hold ----------------------------------------------------------------------------------------
 
@@ -524,9 +618,9 @@ class Universe(Deployment):
     def _check_task_write(self, pk: str, old: Item, new: Item) -> None:
         before, after = Status(old["status"]["S"]), Status(new["status"]["S"])
         if before is not after and after not in TRANSITIONS[before]:
-            self._wrong(f"{pk} went from {before} to {after}")
+            self.note_wrong(f"{pk} went from {before} to {after}")
         if int(new["version"]["N"]) < int(old["version"]["N"]):
-            self._wrong(f"{pk} went back to an older version")
+            self.note_wrong(f"{pk} went back to an older version")
 
     def _check_claim(self, key: tuple[str, str], old: Item, new: Item) -> None:
         if "token" not in new or new["token"] == old.get("token"):
@@ -536,13 +630,14 @@ class Universe(Deployment):
         if "token" in old:
             early_s = (due_at - now).total_seconds() - CLOCKS_APART_S
             if early_s > 0:
-                self._wrong(f"{key} was claimed {early_s} s before another's claim had ended")
+                self.note_wrong(f"{key} was claimed {early_s} s before another's claim had ended")
         elif tries:
             early_s = (due_at - now).total_seconds() - DUE_TOLERANCE_S - CLOCKS_APART_S
             if early_s > 0:
-                self._wrong(f"{key} was tried again {early_s} s before it was due")
+                self.note_wrong(f"{key} was tried again {early_s} s before it was due")
 
-    def _wrong(self, what: str) -> None:
+    def note_wrong(self, what: str) -> None:
+        """Notes what must never happen."""
         self.wrong.append(f"{(self.world.now() - START).total_seconds():.3f} s: {what}")
 
 
@@ -559,8 +654,21 @@ class Answered:
     result: object
 
 
+@dataclass(slots=True)
+class Post:
+    """A webhook on its way, and what its receiver answered; `heard` is whether its sender knows."""
+
+    url: str
+    message_id: str
+    began_s: float
+    process: Process | None
+    ended_s: float | None = None
+    answer: Answer | None = None
+    heard: bool = False
+
+
 class _NoAnswerError(Exception):
     """A receiver was not heard."""
 
 
-__all__ = ["Boundaries", "Call", "Trouble", "Universe", "no_trouble"]
+__all__ = ["Boundaries", "Call", "Post", "Trouble", "Universe", "no_trouble"]

@@ -22,13 +22,14 @@ class DiedError(BaseException):
 class Process:
     """What dies together: an invocation with all of its threads.
 
-    `skew_s` is how far its clock is off, `knows` what it has read and keeps.
+    `skew_s` is how far its clock is off, `knows` what it has read and keeps, `resumes_at` until when it stands still.
     """
 
     def __init__(self, name: str, skew_s: float = 0.0) -> None:
         self.name = name
-        self.skew_s = skew_s
+        self.skew = timedelta(seconds=skew_s)
         self.knows: set[str] = set()
+        self.resumes_at: datetime | None = None
         self.began_s: float | None = None  # None: it has not begun
         self.alive = True
         self.threads: dict[greenlet, None] = {}
@@ -56,6 +57,7 @@ class World:
     def __init__(self, start: datetime = START) -> None:
         self._now = start
         self._events: list[tuple[datetime, int, Event]] = []
+        self._until: datetime | None = None  # of the present run
         self._order = count()
         self._happened = 0
         self._hub: greenlet | None = None
@@ -109,6 +111,10 @@ class World:
             process.alive = False
             self.at(self._now, lambda: self._reap(process))
 
+    def pause(self, process: Process, seconds: float) -> None:
+        """Lets a process stand still with all of its threads, wherever they wait; its clock goes on."""
+        process.resumes_at = self._now + timedelta(seconds=seconds)
+
     def _reap(self, process: Process) -> None:
         for thread in list(process.threads):
             thread.parent = getcurrent()
@@ -116,27 +122,53 @@ class World:
 
     def check_alive(self) -> None:
         """Raises `DiedError` in a process that is no more."""
-        process = self.process
+        process = self._owners.get(getcurrent())
         if process is not None and not process.alive:
             raise DiedError
 
     def sleep(self, seconds: float) -> None:
         """Suspends the present process."""
+        when = self._now + timedelta(seconds=max(0.0, seconds))
+        if self._passes_at_once(when):
+            return
         me = getcurrent()
-        self.at(self._now + timedelta(seconds=max(0.0, seconds)), lambda: self._switch_to(me))
+        self.at(when, lambda: self._switch_to(me))
         self._suspend()
+
+    def _passes_at_once(self, when: datetime) -> bool:
+        """Lets the time pass without leaving the present process, where nothing else happens until then.
+
+        The order of events is the same as if it had been suspended; only its price is saved.
+        """
+        me = getcurrent()
+        if self._hub is None or me is self._hub:
+            raise RuntimeError("only a process of the world can wait")
+        events = self._events
+        while events and events[0][2].happen is None:
+            heapq.heappop(events)
+        if (events and events[0][0] <= when) or (self._until is not None and when > self._until):
+            return False
+        owner = self._owners.get(me)
+        if owner is not None and not owner.alive:
+            raise DiedError
+        self._count()
+        self._now = when
+        return True
+
+    def _count(self) -> None:
+        self._happened += 1
+        if self._happened > MOST_EVENTS:
+            raise AssertionError("this world never comes to rest")
 
     def run(self, until: datetime) -> None:
         """Runs all processes until a time, or until nothing is left to happen before it."""
-        self._hub = getcurrent()
+        self._hub, self._until = getcurrent(), until
         while self._events and self._events[0][0] <= until:
             self._happens_next()
         self._now = max(self._now, until)
 
     def _happens_next(self) -> None:
-        self._happened += 1
-        if self._happened > MOST_EVENTS:
-            raise AssertionError("this world never comes to rest")
+        self._count()
         when, _, event = heapq.heappop(self._events)
         if event.happen is not None:
             self._now = when
@@ -144,7 +176,7 @@ class World:
 
     def run_out(self) -> None:
         """Runs until nothing is left to happen."""
-        self._hub = getcurrent()
+        self._hub, self._until = getcurrent(), None
         while self._events:
             self._happens_next()
         if self._owners:
@@ -152,6 +184,9 @@ class World:
 
     def _switch_to(self, thread: greenlet) -> None:
         owner = self._owners.get(thread)
+        if owner is not None and owner.resumes_at is not None and owner.resumes_at > self._now:
+            self.at(owner.resumes_at, lambda: self._switch_to(thread))
+            return
         if not thread.dead and (owner is None or owner.alive):
             thread.parent = self._hub or getcurrent()
             thread.switch()
@@ -185,6 +220,9 @@ class Channel:
     def wait(self, timeout_s: float) -> list[Any]:
         """All values that are there, at least one unless the time runs out."""
         if not self._queue and timeout_s > 0:
+            world = self._world
+            if world._passes_at_once(world._now + timedelta(seconds=timeout_s)):
+                return []
             me = getcurrent()
             self._waiting = me
 

@@ -315,7 +315,7 @@ class TestProbes:
 
         def claim(number: int) -> bool:
             barrier.wait()
-            return store.claim_probe("studio", replace(self.HEALTH, retry_at=at(22)), at(8))
+            return store.claim_probe("studio", replace(self.HEALTH, retry_at=at(22)), f"t{number}", at(8))
 
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(claim, range(8))) == 1
@@ -323,11 +323,13 @@ class TestProbes:
 
     def test_a_back_off_that_still_runs_is_not_probed(self, store: Store) -> None:
         store.put_connection_health("studio", self.HEALTH)
-        assert not store.claim_probe("studio", replace(self.HEALTH, retry_at=at(21)), at(7))
+        assert not store.claim_probe("studio", replace(self.HEALTH, retry_at=at(21)), "t", at(7))
         assert store.connection_health("studio") == self.HEALTH
 
     def test_a_back_off_that_was_not_kept_is_by_the_probe(self, store: Store) -> None:
-        assert store.claim_probe("studio", replace(self.HEALTH, retry_at=at(22)), at(8))
+        claimed = replace(self.HEALTH, retry_at=at(22))
+        assert store.claim_probe("studio", claimed, "t", at(8))
+        assert store.claim_probe("studio", claimed, "t", at(8)), "as the SDK repeats a call whose answer was lost"
         assert store.connection_health("studio") == replace(self.HEALTH, retry_at=at(22))
 
 

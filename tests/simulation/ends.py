@@ -18,15 +18,20 @@ from tests.universe import Universe
 TRIES = 10
 
 
-def assert_all_ended_well(world: Universe, *, dead: Collection[str] = (), gone: Collection[str] = ()) -> None:
-    """Asserts every promise of the end; `dead` are the URLs that never answer well, `gone` those that answer 410."""
+def assert_all_ended_well(
+    world: Universe, *, dead: Collection[str] = (), gone: Collection[str] = (), refused: Collection[str] = ()
+) -> None:
+    """Asserts every promise of the end.
+
+    `dead` are the URLs that never answer well, `gone` those that answer 410, `refused` those that may not be reached.
+    """
     assert not world.wrong, world.wrong
     assert world.earliest_due() is None
     tasks = world.all_tasks()
     _assert_words_kept(world, {task.task_id: task for task in tasks})
     for task in tasks:
         _assert_one_end(task)
-        _assert_told(world, task, dead, gone)
+        _assert_told(world, task, dead, gone, refused)
     _assert_same_messages(world)
     _assert_whole_objects(world, tasks)
     for item in world.items():
@@ -75,7 +80,9 @@ def _assert_one_end(task: Task) -> None:
     assert [line.target.terminal for line in lines].count(True) == 1
 
 
-def _assert_told(world: Universe, task: Task, dead: Collection[str], gone: Collection[str]) -> None:
+def _assert_told(
+    world: Universe, task: Task, dead: Collection[str], gone: Collection[str], refused: Collection[str]
+) -> None:
     request = world.store_of_tests.request(task.task_id)
     assert request is not None
     found = {(one.url, one.event): one for one in world.store_of_tests.deliveries(task.task_id)}
@@ -88,6 +95,8 @@ def _assert_told(world: Universe, task: Task, dead: Collection[str], gone: Colle
             assert (delivery.state, delivery.tries) == (DeliveryState.EXHAUSTED, TRIES)
         elif url in gone:
             assert delivery.state is DeliveryState.GONE
+        elif url in refused:
+            assert delivery.state is DeliveryState.REFUSED
         else:
             assert delivery.state is DeliveryState.DELIVERED, f"{event} is {delivery.state} at {url}"
         assert heard, f"{url} never heard of {event}"

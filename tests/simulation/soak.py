@@ -7,7 +7,6 @@ measured. Without `--first` each day has worlds of its own.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import time
@@ -17,9 +16,15 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, date, datetime
 from itertools import islice
 
-from tests.simulation.worlds import CALM, CRASHING, Figures, Weather, run_world
+from tests.simulation.quiet import quiet
+from tests.simulation.worlds import CALM, CRASHING, LAGGING, Figures, Weather, run_world
 
-WEATHERS: dict[str, Weather | None] = {"calm": CALM, "crashing": CRASHING, "stormy": None}
+WEATHERS: dict[str, Weather | None] = {
+    "calm": CALM,
+    "lagging": LAGGING,
+    "crashing": CRASHING,
+    "stormy": None,
+}
 CHUNK = 25
 SHOWN = 5  # broken worlds
 WORLDS_A_DAY = 1_000_000  # the most that one run may ask for, so that the next day's are new
@@ -27,13 +32,13 @@ WORLDS_A_DAY = 1_000_000  # the most that one run may ask for, so that the next 
 
 def run_chunk(seeds: range, weather: str) -> tuple[Figures, list[str]]:
     """Some worlds' figures, and what broke in them."""
-    logging.disable(logging.CRITICAL)
     figures, broken = Figures(), []
-    for seed in seeds:
-        try:
-            figures.add(run_world(seed, WEATHERS[weather]))
-        except Exception as error:
-            broken.append("".join(traceback.format_exception(error)))
+    with quiet():
+        for seed in seeds:
+            try:
+                figures.add(run_world(seed, WEATHERS[weather]))
+            except Exception as error:
+                broken.append("".join(traceback.format_exception(error)))
     return figures, broken
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from renderbell.delivery import EVENT_OF_STATUS, Answer
+from renderbell.delivery import EVENT_OF_STATUS, REFUSED, Answer
 from renderbell.errors import ProviderUnavailable
 from renderbell.poll import PollSettings
 from renderbell.providers import Connection, HttpRequest, HttpResponse
@@ -24,10 +24,14 @@ from renderbell.task import ErrorCode, Status, Task
 from tests.deployment import NOTIFIER, POLLER, Said
 from tests.fake_source import FakeFile, video_bytes
 from tests.simulation.ends import assert_all_ended_well
-from tests.universe import DEATHS, PART_BYTES, Call, Trouble, Universe, troubles_of
+from tests.simulation.witness import Witness, tightest
+from tests.universe import DEATHS, PART_BYTES, S3_TROUBLES, Call, Trouble, Universe, troubles_of
 from tests.virtual import START, Process
 
 STORM_S = 600.0  # from then on nothing goes wrong any more, so that every promise can be kept
+MOST_TASKS = 30  # of a world
+CROWDED_S = 150.0
+CROWD = 12
 DIES_WITHIN = {POLLER: 300, NOTIFIER: 20, "api": 6}  # calls
 USUAL_TICK_S = 60.0  # then the next relieves it
 
@@ -45,10 +49,15 @@ class Weather:
     lag_s: float = 0.1  # of the index, at most
     skew_s: float = 0.0  # of each clock, either way
     changes: bool = False  # of workers and slots
+    pauses: float = 0.0  # of pollers that stand still for a while
+    s3: float = 0.0  # calls that botocore repeats, and those whose effect comes when nobody waits for it any more
+    between: float = 0.0  # registrations around the looks of pollers
     deaths_by_time: bool = False  # a poller's: as likely in each second of its life
 
 
 CALM = Weather()
+# Nobody dies and nothing fails or is lost; the index alone shows writes late and in any order.
+LAGGING = Weather(lag_s=2.0, between=0.01)
 # Some end before their death would come: with this share a good 40 % of all really die.
 CRASHING = Weather(crashes=0.48, deaths_by_time=True)
 
@@ -69,6 +78,8 @@ def stormy(rng: random.Random) -> Weather:
         lag_s=some(2.0),
         skew_s=some(0.5),
         changes=rng.random() < 0.3,
+        pauses=some(0.15),
+        s3=some(0.1),
     )
 
 
@@ -132,7 +143,7 @@ def run_world(seed: int, weather: Weather | None) -> Figures:
     try:
         return RandomWorld(seed, weather).run()
     except BaseException as error:
-        name = {CALM: "calm", CRASHING: "crashing", None: "stormy"}[weather]
+        name = {CALM: "calm", LAGGING: "lagging", CRASHING: "crashing", None: "stormy"}[weather]
         error.add_note(f"again: make soak ARGS='--weather {name} --first {seed} --worlds 1'")
         raise
 
@@ -146,7 +157,9 @@ class RandomWorld:
         self.lives: dict[str, Life] = {}  # by the provider's task id
         self.dead_urls: set[str] = set()
         self.gone_urls: set[str] = set()
+        self.refused_urls: set[str] = set()
         self.good_urls: set[str] = set()
+        self.limited: set[str] = set()  # connections with a limit on their rate or on how many polls they take at once
         self.healthy: set[str] = set()  # connections that always answer soon, with no limit on their rate
         self._trouble: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
         self._dies_in: dict[Process, int] = {}
@@ -155,6 +168,8 @@ class RandomWorld:
         self.asked: dict[str, list[float]] = defaultdict(list)  # by the provider's task id, by pollers alone
         self.resettled_s: list[float] = []  # when workers or slots changed
         draws = self.rng
+        self.most_at_once: dict[str, int] = {}  # polls of a connection that one poller has under way
+        self._paused: set[Process] = set()
         self.universe = Universe(
             plan=self._plan,
             lag=lambda: draws.uniform(0.0, self.weather.lag_s),
@@ -166,6 +181,8 @@ class RandomWorld:
             slots=draws.choice([1, 2, 3]),
             concurrency=draws.choice([2, 8, 64]),
         )
+        self.universe.jitter = random.Random(draws.random()).random
+        self.witness = Witness(self.universe, most_at_once=self.most_at_once)
         self._scripted_fetch = self.universe._fetch
         self.universe._fetch = self._fetch
         self.universe._post = self._verified(self.universe._post)
@@ -176,12 +193,16 @@ class RandomWorld:
         """Lets the world come to its end, asserts every promise, and returns what was measured."""
         world = self.universe
         world.run_to_the_end()
-        assert_all_ended_well(world, dead=self.dead_urls, gone=self.gone_urls)
+        assert_all_ended_well(world, dead=self.dead_urls, gone=self.gone_urls, refused=self.refused_urls)
         for task in world.all_tasks():
             self._assert_true(task)
             self._assert_within_bounds(task)
+            self._assert_not_asked_too_often(task)
         for name in world.connections:
             self._assert_within_rate(name)
+        self.witness.assert_back_offs_ended()
+        kind = self.weather
+        self.witness.assert_deliveries_kept(calm=kind is CALM, errors=kind.errors > 0, skew_s=kind.skew_s)
         if self.weather is CALM:
             self._assert_nothing_in_vain()
         return self._measured()
@@ -201,21 +222,31 @@ class RandomWorld:
             at_s = rng.uniform(0, 200)
             connection = rng.choice(sorted(world.connections))
             spread_s = rng.choice([0.0, 1.0, 60.0])
-            for _ in range(rng.choice([1, 2, 3, 8])):
+            # Enough for a connection's limit to be felt.
+            for _ in range(6 if connection in self.limited else rng.choice([1, 2, 3, 8])):
                 number += 1
                 self._task(number, connection, at_s + rng.uniform(0, spread_s), urls)
+        self._urls = urls
+        if rng.random() < 0.05:
+            self._crowd(number)
         if self.weather.changes:
             for _ in range(rng.randint(1, 2)):
                 self._resettle(rng.uniform(60, 900))
 
     def _connect(self, name: str) -> None:
         rng = self.rng
-        interval_s = rng.choice([5, 10, 20, 30, 60, 120, 300])
+        interval_s = rng.choice([5, 10, 20, 30, 60, 120, 300] if not self.weather.between else [60, 120, 300])
         limits: dict[str, Any] = {}
-        if rng.random() < 0.2:
-            limits["max_polls_per_s"] = rng.choice([0.2, 1, 5])
-        if rng.random() < 0.2:
+        if rng.random() < 0.15:
+            limits["max_polls_per_s"] = rng.choice([0.1, 0.2, 0.5])
+            interval_s = rng.choice([5, 10, 20, 60])
+        if rng.random() < 0.15:
             limits["max_concurrency"] = rng.choice([1, 2, 5])
+        if limits:
+            self.limited.add(name)
+        if "max_concurrency" in limits:
+            shared = 1 if self.weather.changes else self.universe.settings.workers
+            self.most_at_once[name] = max(1, limits["max_concurrency"] // shared)
         self.universe.connect(name, poll_interval_s=interval_s, **limits)
         if rng.random() < 0.3:
             for _ in range(rng.randint(1, 2)):
@@ -227,7 +258,8 @@ class RandomWorld:
 
     def _receive(self, url: str) -> None:
         rng = self.rng
-        kind = rng.choice(["good", "good", "good", "slow", "flaky", "down for a while", "dead", "gone"])
+        kind = rng.choice(["good", "good", "good", "slow", "flaky", "down for a while", "dead", "gone", "refused"])
+        hint_s = rng.choice([60.0, 900.0, 7000.0])
         until_s = rng.uniform(100, 2000)
         own = random.Random(rng.random())
 
@@ -238,11 +270,13 @@ class RandomWorld:
                 case "flaky" if now_s < 2 * STORM_S and own.random() < 0.5:
                     return 0.1, Answer(500)
                 case "down for a while" if now_s < until_s:
-                    return own.choice([(0.1, Answer(503, retry_after_s=60.0)), (15.0, Answer(None, error="timeout"))])
+                    return own.choice([(0.1, Answer(503, retry_after_s=hint_s)), (15.0, Answer(None, error="timeout"))])
                 case "dead":
                     return 15.0, Answer(None, error="timeout")
                 case "gone":
                     return 0.1, Answer(410)
+                case "refused":
+                    return 0.1, Answer(None, error=REFUSED, refused=True)
             return 0.1, Answer(204)
 
         self._behave[url] = behave
@@ -252,6 +286,8 @@ class RandomWorld:
             self.dead_urls.add(url)
         if kind == "gone":
             self.gone_urls.add(url)
+        if kind == "refused":
+            self.refused_urls.add(url)
 
     def _task(self, number: int, connection: str, at_s: float, urls: Sequence[str]) -> None:
         rng, world = self.rng, self.universe
@@ -259,6 +295,8 @@ class RandomWorld:
             ["video"] * 6 + ["two videos", "failed", "cancelled", "unknown", "no file", "never", "unknown at first"]
         )
         lasts_s = rng.choice([0.0, rng.uniform(0, 60), rng.uniform(0, 400), STORM_S + SETTLED_S + 400 - at_s])
+        if connection in self.limited:
+            lasts_s = min(lasts_s, CROWDED_S)  # many tasks, so not for long
         ends_s = at_s + lasts_s
         deadline_s = rng.choice([60, 300, 900]) if lasts_s <= 400 else 1500
         life = Life(outcome, ends_s, at_s, deadline_s, connection)
@@ -270,7 +308,7 @@ class RandomWorld:
             *_script(life, name),
             connection=connection,
             at_s=at_s,
-            webhooks=rng.sample(urls, rng.randint(0, min(2, len(urls)))),
+            webhooks=rng.sample(urls, rng.randint(0, 1 if connection in self.limited else min(2, len(urls)))),
             events=events,
             deadline_s=deadline_s,
         )
@@ -281,6 +319,21 @@ class RandomWorld:
             act = world.cancel if life.cancelled else world.delete
             act(f"tsk_{number:026d}", at_s=at_s + delay_s)
         self.lives[provider_task_id] = life
+
+    def _crowd(self, number: int) -> None:
+        """Many tasks that end at once, and tell of it where nobody answers well for a while."""
+        rng, url = self.rng, "https://crowded.example.com/hook"
+        at_s, connection = rng.uniform(0, 200), min(self.universe.connections)
+        well_s, bad = (
+            at_s + rng.uniform(20, 300),
+            rng.choice([(0.1, Answer(500)), (15.0, Answer(None, error="timeout"))]),
+        )
+        self._behave[url] = lambda now_s: bad if now_s < well_s else (0.1, Answer(204))
+        for n in range(number + 1, number + 1 + CROWD):
+            life = Life("failed", at_s, at_s, 900, connection)
+            self.lives[f"p{n}"] = life
+            script = _script(life, f"https://cdn.example.com/{n}")
+            self.universe.register(*script, connection=connection, at_s=at_s, webhooks=[url], deadline_s=900)
 
     def _source(self, name: str, outcome: str) -> bool:
         """Puts the files there; whether they can never be had."""
@@ -327,15 +380,33 @@ class RandomWorld:
         process, rng, weather = call.process, self.rng, self.weather
         if process is None or not self._storm:
             return None
+        if weather.between and call.operation == "query" and rng.random() < weather.between:
+            self._register_between()
+        if weather.pauses and process.name == POLLER and process not in self._paused:
+            self._paused.add(process)
+            if rng.random() < weather.pauses:
+                stands_s, world = rng.uniform(50, 70), self.universe.world
+                begins_at = world.now() + timedelta(seconds=rng.uniform(0, USUAL_TICK_S))
+                world.at(begins_at, lambda: world.pause(process, stands_s))
         if weather.crashes:
             if process not in self._dies_in:
                 self._dies_in[process] = self._last_call(process.name) if self._is_doomed(process) else -1
             self._dies_in[process] -= 1
             if self._dies_in[process] == 0:
                 return rng.choice(DEATHS)
+        if call.service == "s3" and rng.random() < weather.s3:
+            # An upload that is created twice within one call is known to nobody: the bucket's own rule ends it.
+            return rng.choice(S3_TROUBLES[:-1] if call.operation == "create_multipart_upload" else S3_TROUBLES)
         if call.service not in {"provider", "receiver", "source"} and rng.random() < weather.errors:
             return rng.choice(troubles_of(call.service)[len(DEATHS) :])
         return None
+
+    def _register_between(self) -> None:
+        """Registers a task while a poller looks, or in the few seconds in which it may leave and look once more."""
+        name = self.rng.choice(sorted(self.universe.connections))
+        if len(self.lives) < MOST_TASKS:
+            at_s = self._now_s + self.rng.choice([0.0, self.rng.uniform(0, 0.1), self.rng.uniform(0, 5)])
+            self._task(len(self.lives) + 1, name, at_s, self._urls)
 
     def _last_call(self, function: str) -> int:
         """The call at which a doomed invocation dies, early ones as likely as late ones."""
@@ -371,6 +442,22 @@ class RandomWorld:
         process = self.universe.world.process
         if process is not None and process.name == POLLER:
             self.asked[request.url.rsplit("/", 1)[-1]].append(now_s)
+        self.witness.poll_begins(process, connection.name, apart=lambda: self._is_asked_apart(request))
+        good, hinted = False, False
+        try:
+            answer = self._answered(connection, request, timeout_s)
+            good, hinted = answer.status in {200, 404}, answer.status == 429
+            return answer
+        finally:
+            self.witness.poll_ends(process, connection.name, now_s, good=good, hinted=hinted)
+
+    def _is_asked_apart(self, request: HttpRequest) -> bool:
+        """Whether the task that a poll is of is written down as one that may end its process."""
+        provider_id = request.url.rsplit("/", 1)[-1]
+        return any(task.apart for task in self.universe.all_tasks() if task.provider_task_id == provider_id)
+
+    def _answered(self, connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        now_s = self._now_s
         for begin_s, end_s, kind in self._trouble[connection.name]:
             if begin_s <= now_s < end_s:
                 answer = self._troubled(kind, timeout_s)
@@ -448,6 +535,12 @@ class RandomWorld:
         times = self.polled[name]
         if rate is None:
             return
+        if not self.resettled_s:
+            # Whoever takes over goes on with the pauses of the one before, unless that one died or lost its word.
+            faultless = self.weather in {CALM, LAGGING}
+            over = tightest(self.witness.polls[name], rate, self.witness.takings, 0.0 if faultless else 1 + rate)
+            most_over = self.universe.settings.workers
+            assert over <= most_over, f"{name}: {over:.1f} polls more than {rate} a second allow, for all workers"
         most = rate * RATE_WINDOW_S + self.allowance(rate)
         for index, begin_s in enumerate(times):
             if any(at_s - RATE_WINDOW_S < begin_s < at_s + HAND_OVER_S for at_s in self.resettled_s):
@@ -458,7 +551,8 @@ class RandomWorld:
     def _assert_nothing_in_vain(self) -> None:
         """Asserts that without faults nobody is told twice, or asked twice for one moment."""
         told = Counter((one.url, one.message_id) for one in self.universe.receivers.received)
-        twice = [key for key, times in told.items() if times > 1 and key[0] in self.good_urls | self.gone_urls]
+        once = self.good_urls | self.gone_urls | self.refused_urls
+        twice = [key for key, times in told.items() if times > 1 and key[0] in once]
         assert not twice, f"told more than once: {twice}"
         for task in self.universe.all_tasks():
             if task.connection in self.healthy and not self._is_doubted(task):
@@ -479,7 +573,19 @@ class RandomWorld:
         most = (CALLS_A_TASK, CALLS_AN_ATTEMPT) if self.weather is CALM else (2 * CALLS_A_TASK, 2 * CALLS_AN_ATTEMPT)
         for kind, made in (("reads", client.reads[pk]), ("writes", client.writes[pk])):
             allowed = most[0] + most[1] * attempts
+            if any(kind == "flaky" for _, _, kind in self._trouble[task.connection]):
+                allowed += len(self.asked[task.provider_task_id])  # each error of another kind is written
             assert made <= allowed, f"{pk}: {made} {kind} with {attempts} attempts, allowed are {allowed}"
+
+    def _assert_not_asked_too_often(self, task: Task) -> None:
+        """Asserts that a task is asked once for each of its moments, and once more by whoever takes over."""
+        polls = self.asked[task.provider_task_id]
+        if not polls:
+            return
+        interval_s = self.universe.connections[task.connection].poll_interval_s or 0
+        taken = sum(1 for at_s in self.witness.takings if polls[0] - 1 < at_s < polls[-1] + 1)
+        most = (polls[-1] - polls[0]) / interval_s + 1 + taken + EXTRA_POLLS
+        assert len(polls) <= most, f"{task.task_id} was asked {len(polls)} times, allowed are {most:.1f}"
 
     @staticmethod
     def allowance(rate: float) -> float:
@@ -532,8 +638,9 @@ CALLS_AN_ATTEMPT = 4
 CALM_GAP_S = 6.0  # beyond the interval
 STORMY_GAP_S = STORM_S + 60.0  # as long as anything may happen, and until the next tick
 SETTLED_GAP_S = 15.0  # after it: others' slow answers where threads are few
-EXPIRES_WITHIN_S = 95.0  # a minute for a last answer, the answer itself, and the tick that comes then
+EXPIRES_WITHIN_S = 130.0  # a minute for a last answer, the answer itself, and the tick that comes within another
 YOUNG_S = 20.0
+EXTRA_POLLS = 9  # three that doubt a task, and those of the last minute, in which an answer is wanted
 LATE_S = 10.0  # how late a poll may have been where threads are few; the next one is on time again
 DOUBTED_S = 120.0  # what an unknown task, or one without a file, is asked again within
 WITH_PROVIDER = {Status.QUEUED, Status.PROCESSING}

@@ -605,6 +605,14 @@ class TestABackOff:
         rig.agenda.set_health("studio", ConnectionHealth(9, at(250), "unavailable", START, 13))
         assert seconds(rig.agenda.next_need()) == 250
 
+    def test_needs_one_for_the_end_of_a_task_that_comes_before_its_own(self) -> None:
+        rig = Rig(interval_s=10)
+        rig.agenda.adopt([a_task("short", deadline_s=60), a_task("long")], Served(), START)
+        rig.agenda.set_health("studio", ConnectionHealth(9, at(250), "unavailable", START, 13))
+        assert seconds(rig.agenda.next_need()) == 120
+        assert [task.task_id for task in rig.agenda.overdue(at(120))] == ["short"]
+        assert seconds(rig.agenda.next_need()) == 250
+
 
 class TestASuspect:
     """A task that may have ended the process that asked for it."""

@@ -104,6 +104,18 @@ def test_one_probe_asks_at_a_time_among_all_workers_and_over_hand_overs(workers:
     assert set(at_once) == {1}
 
 
+def test_a_task_ends_in_time_though_its_connection_backs_off() -> None:
+    world = Deployment()
+    world.wakes = False
+    dead = Said(0, ProviderUnavailable("503", retry_after=3600))
+    task = world.register(dead, deadline_s=90)
+    world.tick_every_minute(until_s=600, first_s=1)
+    world.run(600)
+    ended = world.task(task)
+    assert ended.status is Status.EXPIRED
+    assert 150 <= (ended.history[-1].at - START).total_seconds() < 155, "a minute after its deadline, for a last answer"
+
+
 def test_a_probe_whose_poller_died_is_followed_by_another() -> None:
     world = with_bad_tasks()
     world.tick_every_minute(until_s=600)
@@ -121,7 +133,7 @@ def claim_and_die(world: Deployment) -> None:
     health = world.store.connection_health("studio")
     assert health is not None
     until = world.clock() + timedelta(seconds=PROBE_S)
-    assert world.store.claim_probe("studio", replace(health, retry_at=until), health.retry_at)
+    assert world.store.claim_probe("studio", replace(health, retry_at=until), "another", health.retry_at)
 
 
 def all_polls(world: Deployment) -> list[float]:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from renderbell.errors import ProviderAuthError, ProviderError, ProviderUnavailable
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
-from renderbell.task import Status, Step, Task, past_grace
+from renderbell.task import LAST_POLL_GRACE_S, Status, Step, Task, past_grace
 
 INDEX_LAG_S = 15.0  # an index shows a write at most this late
 LOOK_LAG_S = 5.0  # what a look shows is at most this old
@@ -91,6 +91,7 @@ class Agenda:
         self._terms = terms
         self._random = random
         self._entries: dict[str, _Entry] = {}
+        self._ends: list[tuple[datetime, str]] = []  # a heap of when each task is past its deadline's grace
         self._lanes: dict[str, _Lane] = {}
         self._gone: dict[str, int] = {}  # the last version of what was dropped: an index may show it again
         self._flights: dict[str, _Lane] = {}
@@ -144,6 +145,7 @@ class Agenda:
             first = next_moment(schedule, task.created_at, task.task_id, base - timedelta(microseconds=1))
             moment = max(first, moment)
         entry = self._entries[task.task_id] = _Entry(task, moment)
+        heapq.heappush(self._ends, (task.expires_at + timedelta(seconds=LAST_POLL_GRACE_S), task.task_id))
         self._settle(entry, task, min(moment, task.expires_at))
 
     def _settle(self, entry: _Entry, task: Task, moment: datetime, asked_at: datetime | None = None) -> None:
@@ -467,10 +469,17 @@ class Agenda:
         return min(times, default=None)
 
     def next_need(self) -> datetime | None:
-        """When a task next needs a poller: its moment, or the end of its connection's back-off if that is later."""
+        """When a task next needs a poller.
+
+        That is its moment, or the end of its connection's back-off if that is later; but its end, in any case.
+        """
         times = [
             max(top, self._not_before(lane)) for lane in self._lanes.values() if (top := self._top(lane)) is not None
         ]
+        while self._ends and self._ends[0][1] not in self._entries:
+            heapq.heappop(self._ends)
+        if self._ends:
+            times.append(self._ends[0][0])
         return min(times, default=None)
 
     def served(self, now: datetime, looked_at: datetime, *, leaving: bool) -> Served:

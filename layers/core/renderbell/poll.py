@@ -65,7 +65,7 @@ class PollStore(Protocol):
     def ask_relief(self, seen: Lease) -> bool: ...
     def connection_health(self, name: str) -> ConnectionHealth | None: ...
     def put_connection_health(self, name: str, health: ConnectionHealth | None) -> None: ...
-    def claim_probe(self, name: str, health: ConnectionHealth, now: datetime) -> bool: ...
+    def claim_probe(self, name: str, health: ConnectionHealth, token: str, now: datetime) -> bool: ...
 
 
 class Pool(Protocol):
@@ -651,7 +651,8 @@ class _Tick:
     def _claims_probe(self, name: str, health: ConnectionHealth) -> bool:
         """Whether this is the one probe of a connection that backs off, among all workers and over hand-overs."""
         now = self._p.clock()
-        return self._p.store.claim_probe(name, replace(health, retry_at=now + timedelta(seconds=PROBE_S)), now)
+        claimed = replace(health, retry_at=now + timedelta(seconds=PROBE_S))
+        return self._p.store.claim_probe(name, claimed, self._p.new_token(), now)
 
     def _expiry_of(self, task: Task) -> Callable[[], None]:
         def end() -> None:

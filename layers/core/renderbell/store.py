@@ -458,14 +458,18 @@ class Store:
             return
         self._client.put_item(TableName=self._table, Item=to_wire(key | _back_off(health)))
 
-    def claim_probe(self, name: str, health: ConnectionHealth, now: datetime) -> bool:
-        """Writes a connection's back-off with a later `retry_at`, unless another's is still to come: it probes."""
+    def claim_probe(self, name: str, health: ConnectionHealth, token: str, now: datetime) -> bool:
+        """Writes a connection's back-off with a later `retry_at`, unless another's is still to come: it probes.
+
+        `token` is the prober's own.
+        """
         change = Change()
         for attribute, value in _back_off(health).items():
             change.set(attribute, value)
+        change.set("probe", token)
         conditions = [f"({change.absent('retry_at')} OR {change.at_most('retry_at', time_text(now))})"]
         update = change.update(self._table, {"pk": f"CONNECTION#{name}", "sk": "HEALTH"}, conditions)
-        return self._applies(update)
+        return self._applies(update, mine=("probe", token))
 
     def endpoint_health(self, owner: str, endpoint_id: str) -> EndpointHealth:
         """What an endpoint's attempts since its last success say of it, read consistently."""
