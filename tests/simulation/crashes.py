@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from renderbell.delivery import Answer
+from renderbell.poll import CAREFUL_AFTER
+from renderbell.store import Lease, Served
 from renderbell.task import Status
 from tests.deployment import Said, failed, made_two_videos, processing, succeeded
 from tests.fake_source import FakeFile, video_bytes
 from tests.simulation.ends import assert_all_ended_well
 from tests.universe import PART_BYTES, Call, Plan, Trouble, Universe, no_trouble, troubles_of
+from tests.virtual import START
 
 MakeWorld = Callable[[Plan], Universe]
 
@@ -98,6 +101,13 @@ def processing_is_not_heard(world: Universe) -> None:
     world.register(*script, webhooks=[HOOK], events=["task.processing", "task.completed"])
 
 
+def pollers_have_died(world: Universe) -> None:
+    """One of two tasks is suspected of it."""
+    suspect, _ = [world.register(processing(), failed(45), webhooks=[HOOK]) for _ in range(2)]
+    died = Lease(0, "dead", START, relief=False, served=Served(), workers=1, slots=1, deaths=CAREFUL_AFTER)
+    world.store_of_tests.take_lease(replace(died, suspects={suspect: 1}), seen=None)
+
+
 SCENARIOS = {
     "a small video": Scenario(small_video),
     "a multipart video": Scenario(multipart_video, in_parts=LARGE),
@@ -109,6 +119,7 @@ SCENARIOS = {
     "an endpoint fails twice": Scenario(endpoint_that_fails_twice),
     "one of two endpoints is dead": Scenario(one_endpoint_is_dead, dead=frozenset({OTHER})),
     "processing is not heard": Scenario(processing_is_not_heard),
+    "pollers have died": Scenario(pollers_have_died, (Status.FAILED,)),
 }
 
 

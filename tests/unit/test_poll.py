@@ -585,6 +585,39 @@ class TestATick:
         world.run(100)
         assert len(world.polls(task)) == 1
 
+    def test_has_no_time_for_suspects_at_its_very_end(self) -> None:
+        world = Deployment()
+        world.wakes = False
+        world.connect("often", poll_interval_s=3)
+        suspect, _ = world.register(processing()), world.register(processing(), connection="often")
+        died = Lease(0, "dead", START, False, Served(START), 1, 4, suspects={suspect: 1})
+        world.store.take_lease(died, seen=None)
+        world.tick_at(5)
+        world.run(200)
+        assert world.polls(suspect) == []
+        world.tick_at(210)
+        world.tick_at(220)
+        world.run(240)
+        assert len(world.polls(suspect)) >= 1
+
+    def test_polls_nobody_after_it_was_relieved(self) -> None:
+        world = Deployment()
+        world.wakes = False
+        task = world.register(processing())
+        world.store.take_lease(Lease(0, "dead", START, False, Served(START), 1, 4, deaths=1), seen=None)
+        keep = world.store.keep_lease
+
+        def slow(lease: Lease) -> bool:
+            world.world.sleep(0 if lease.left else 8)  # the lease names the task when its successor already waits
+            return keep(lease)
+
+        world.store.keep_lease = slow  # type: ignore[method-assign]
+        world.tick_at(20)
+        world.tick_at(21)
+        world.run(32)
+        (asked,) = world.polls(task)
+        assert asked > 28, "by its successor"
+
     def test_that_leaves_counts_no_death(self) -> None:
         world = Deployment()
         world.register(processing())
