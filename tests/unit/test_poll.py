@@ -595,6 +595,7 @@ class TestATick:
         world.tick_at(5)
         world.run(200)
         assert world.polls(suspect) == []
+        assert not world.task(suspect).apart, "it is not put off in vain"
         world.tick_at(210)
         world.tick_at(220)
         world.run(240)
