@@ -27,7 +27,7 @@ LAYERS = {
         *("archive", "connections", "dial", "egress", "endpoints", "expressions", "failures", "invoke", "items"),
         *("presigned", "refresh", "store", "telemetry", "threads", "views", "webhooks"),
     },
-    "use cases": {"agenda", "ask", "deliver", "notify", "outbox", "poll", "register", "transition"},
+    "use cases": {"agenda", "ask", "deliver", "jobs", "notify", "outbox", "poll", "register", "transition"},
     "entry": {
         *("authorize", "bootstrap", "settings"),
         *(f"api.{path.stem}" for path in (PACKAGE / "api").glob("*.py")),

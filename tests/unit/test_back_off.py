@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from renderbell.errors import ProviderUnavailable
-from renderbell.poll import PROBE_S
+from renderbell.jobs import PROBE_S
 from renderbell.providers.base import Connection, HttpRequest, HttpResponse
 from renderbell.task import Status
 from tests.deployment import Deployment, Said, processing, succeeded

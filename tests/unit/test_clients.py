@@ -19,7 +19,8 @@ from botocore.retries.standard import ExponentialBackoff, RetryContext
 from renderbell import bootstrap
 from renderbell.deliver import DELIVERY_TIMEOUT_S
 from renderbell.errors import ConfigurationError
-from renderbell.poll import LEASE_S, RENEW_S, SAVING_S, SETTLING_S, TICK_S
+from renderbell.jobs import SAVING_S
+from renderbell.poll import LEASE_S, RENEW_S, SETTLING_S, TICK_S
 from renderbell.refresh import RETRY_S, STALE_S
 from renderbell.schedule import CLAIM_RENEW_S, CLAIM_S
 from tests.environment import ENVIRONMENT

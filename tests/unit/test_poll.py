@@ -11,7 +11,7 @@ import pytest
 
 from renderbell.delivery import Answer
 from renderbell.errors import ProviderProtocolError, ProviderTaskNotFound, ProviderUnavailable
-from renderbell.poll import Found
+from renderbell.jobs import Found
 from renderbell.providers import Observation, ProviderState
 from renderbell.store import Lease, Served
 from renderbell.task import Status, Task, advance, set_apart

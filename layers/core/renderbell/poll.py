@@ -10,24 +10,34 @@ the pool's threads do the blocking work and hand back what they found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import chain
 from typing import Protocol
 
 from aws_lambda_powertools import Logger
 
 from renderbell.agenda import INDEX_LAG_S, Agenda, Apart, Terms, most_in_flight
-from renderbell.ask import POLL_TIMEOUT_S, Connections, Fetch, ask_provider
-from renderbell.delivery import Delivery
-from renderbell.errors import ConfigurationError, ProviderError
+from renderbell.ask import POLL_TIMEOUT_S, Connections, Fetch
+from renderbell.errors import ConfigurationError
+from renderbell.jobs import (
+    SAVING_S,
+    Failed,
+    Found,
+    Health,
+    Jobs,
+    Looked,
+    NotProbed,
+    Polled,
+    PolledApart,
+    PollStore,
+    Renewed,
+)
 from renderbell.outbox import Outbox
 from renderbell.providers import poll_schedule_for
 from renderbell.schedule import PollSchedule
-from renderbell.store import ConnectionHealth, DueDelivery, Lease, Served, UnreadableItem, UnreadableItemError, task_key
-from renderbell.task import Request, Step, Task, advance, back_among, expire, set_apart
-from renderbell.transition import Changed, change_task
+from renderbell.store import DueDelivery, Lease, Served, UnreadableItem, UnreadableItemError
+from renderbell.task import Step, Task
 
 TICK_S = 170.0  # within the function's 180 s
 MINUTE_S = 60.0  # the schedule's period
@@ -35,37 +45,15 @@ LEASE_S = 45.0
 RENEW_S = 20.0
 LOOK_S = 3.0
 WAIT_S = 1.0  # how often a tick that waits for the lease reads it
-SETTLING_S = 10.0  # what the function's time limit leaves after the tick's end
-SAVING_S = 3.0  # of it, for what follows a poll
+SETTLING_S = 10.0  # what the function's time limit leaves after the tick's end, for polls and what follows them
 CAREFUL_AFTER = 2  # holders in a row that have died: AWS ends a process now and then, a task does it each time
 CAREFUL_CONCURRENCY = 12  # with the connections' own threads at most 28 in flight, of whom all become suspects
 NOTE_EVERY_S = 0.25
 MAX_SUSPECTS = 300  # in the lease: 10 kB of an item's 400
 GROUPS = 8  # into which suspects are put that have not been asked apart before: 80 s at most
-PROBE_S = POLL_TIMEOUT_S + SAVING_S + 1  # how long a probe keeps others from probing
 UNKNOWN_SCHEDULE = PollSchedule(30.0)  # for tasks of a connection that is not configured
 
-Found = Task | DueDelivery | UnreadableItem  # by a look
-
 logger = Logger()
-
-
-class PollStore(Protocol):
-    """What is used of the store."""
-
-    def task(self, task_id: str) -> Task | None: ...
-    def request(self, task_id: str) -> Request | None: ...
-    def save(
-        self, before: Task, after: Task, deliveries: Sequence[Delivery] = (), *, token: str | None = None
-    ) -> Task: ...
-    def due(self, slot: int, until: datetime, after: datetime | None = None) -> Iterable[Found]: ...
-    def lease(self, worker: int) -> Lease | None: ...
-    def take_lease(self, lease: Lease, *, seen: Lease | None) -> bool: ...
-    def keep_lease(self, lease: Lease) -> bool: ...
-    def ask_relief(self, seen: Lease) -> bool: ...
-    def connection_health(self, name: str) -> ConnectionHealth | None: ...
-    def put_connection_health(self, name: str, health: ConnectionHealth | None) -> None: ...
-    def claim_probe(self, name: str, health: ConnectionHealth, token: str, now: datetime) -> bool: ...
 
 
 class Pool(Protocol):
@@ -89,61 +77,6 @@ class PollSettings:
     def slots_of(self, worker: int) -> range:
         """The slots that a worker owns."""
         return range(worker, self.slots, self.workers)
-
-
-@dataclass(frozen=True, slots=True)
-class _Polled:
-    task_id: str
-    saved: Task | None
-    error: ProviderError | None
-    changed: bool
-    answered: bool = False  # the provider answered, though what it said of this task was no observation
-    judged: bool = True  # False: it says nothing about the connection
-    kept: bool = True  # False: what it brought could not be stored
-
-
-@dataclass(frozen=True, slots=True)
-class _PolledApart:
-    task: Task
-    started_at: datetime
-    polled: _Polled
-
-
-@dataclass(frozen=True, slots=True)
-class _NotProbed:
-    """A probe that was not made: the connection's back-off as it stands."""
-
-    task: Task
-    health: ConnectionHealth | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    at: datetime
-    since: datetime | None
-    lease: Lease | None
-    found: Sequence[Found]
-
-
-@dataclass(frozen=True, slots=True)
-class _Renewed:
-    lease: Lease
-    held: bool
-    noted: Sequence[Task]
-
-
-@dataclass(frozen=True, slots=True)
-class _Health:
-    connection: str
-    health: ConnectionHealth | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """A look or a renewal that could not be done; the loop tries again."""
-
-    look: bool
-    unnoted: Sequence[Task] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +113,16 @@ class _Tick:
         self._last = self._end + timedelta(seconds=SETTLING_S - SAVING_S)  # a poll has ended by then
         self._agenda = Agenda(concurrency=poller.settings.concurrency, terms=self._terms, random=poller.random)
         self._outbox = Outbox()
+        self._work = Jobs(
+            store=poller.store,
+            connections=poller.connections,
+            fetch=poller.fetch,
+            notify=poller.notify,
+            clock=poller.clock,
+            new_token=poller.new_token,
+            worker=worker,
+            slots=poller.settings.slots_of(worker),
+        )
         self._lease: Lease | None = None
         self._waited = False
         self._lost = False
@@ -235,10 +178,10 @@ class _Tick:
         self._ask_apart(apart)
         logger.info("tick done", extra={"worker": self._worker, "polls": self._polls, "lost": self._lost})
 
-    def _look_now(self, since: datetime | None) -> _Looked:
+    def _look_now(self, since: datetime | None) -> Looked:
         """A look in the tick's own thread, with the task that the tick was woken for."""
         at = self._p.clock()
-        found = self._readable(list(self._read_due(since)))
+        found = self._readable(list(self._work.due(self._end, since)))
         if self._woken_for is not None and since is None:
             try:
                 task = self._p.store.task(self._woken_for)  # an index may lag behind
@@ -248,11 +191,7 @@ class _Tick:
                 found += [task] if task is not None and task.step is not None else []
         self._looked_at = at
         self._next_look = at + timedelta(seconds=LOOK_S)
-        return _Looked(at, since, None, found)
-
-    def _read_due(self, since: datetime | None) -> chain[Found]:
-        store, slots = self._p.store, self._p.settings.slots_of(self._worker)
-        return chain.from_iterable(store.due(slot, self._end, since) for slot in slots)
+        return Looked(at, since, None, found)
 
     def _readable(self, found: Sequence[Found]) -> list[Found]:
         """What can be read of what a look has found; of the rest is told once a tick."""
@@ -306,7 +245,7 @@ class _Tick:
         self._next_renewal = now + timedelta(seconds=RENEW_S)
         return True
 
-    def _begin(self, first: _Looked) -> None:
+    def _begin(self, first: Looked) -> None:
         served = self._lease.served if self._lease is not None else Served()
         suspects = self._lease.suspects if self._lease is not None else {}
         polls, others, deliveries = _sorted(first.found)
@@ -346,24 +285,26 @@ class _Tick:
             if now >= self._next_overdue:  # not at every turn: it goes through all tasks
                 self._next_overdue = now + timedelta(seconds=LOOK_S)
                 for task in self._agenda.overdue(now):
-                    self._submit(self._expiry_of(task))
+                    self._submit(self._work.expiry(task))
             started = self._agenda.start(now)
             if self._careful:
                 self._unnoted += started
             else:
                 self._ask(started, now)
             for payload in self._outbox.due(now):
-                self._submit(self._notice_of(payload))
+                self._submit(self._work.notice(payload))
             if not self._renewing and now >= self._next_keeping():
                 self._renewing = True
                 self._next_note = now + timedelta(seconds=NOTE_EVERY_S)
                 lease, noted = self._kept(now, LEASE_S, leaving=False), tuple(self._unnoted)
                 self._unnoted.clear()
                 self._cleared = False
-                self._submit(self._renewal(lease, noted))
+                self._submit(self._work.renewal(lease, noted))
             if now >= self._next_look and not self._looking:
                 self._looking = True
-                self._submit(self._look(now))
+                self._next_look = now + timedelta(seconds=LOOK_S)
+                since = self._looked_at - timedelta(seconds=INDEX_LAG_S)
+                self._submit(self._work.look(now, self._end, since))
             if self._nothing_left(now) and not self._looking:
                 return
             self._wait((self._wake_at() - self._p.clock()).total_seconds())
@@ -376,9 +317,9 @@ class _Tick:
     def _ask(self, tasks: Sequence[Task], now: datetime) -> None:
         for task in tasks:
             self._polls += 1
-            poll = self._poll_of(task, min(POLL_TIMEOUT_S, (self._last - now).total_seconds()))
+            poll = self._work.poll(task, min(POLL_TIMEOUT_S, (self._last - now).total_seconds()))
             probe = self._agenda.probe_of(task)
-            self._submit(poll if probe is None else self._probe_of(task, probe, poll))
+            self._submit(poll if probe is None else self._work.probe(task, probe, poll))
 
     def _next_keeping(self) -> datetime:
         """When the lease is to be written next: soon, too, where it names other tasks than those being asked."""
@@ -427,18 +368,18 @@ class _Tick:
                 continue  # an earlier tick in this process gave up waiting for it
             self._jobs -= 1
             match message:
-                case _Polled():
+                case Polled():
                     self._polled(message, now)
-                case _NotProbed():
+                case NotProbed():
                     self._noted.pop(message.task.task_id, None)
                     self._agenda.take_back(message.task.task_id)
                     self._agenda.set_health(message.task.connection, message.health)
-                case _PolledApart():
+                case PolledApart():
                     self._polled_apart(message, now)
-                case _Looked():
+                case Looked():
                     self._looking = False
                     self._merge(message)
-                case _Renewed():
+                case Renewed():
                     self._renewing = False
                     self._lost = self._lost or not message.held
                     if message.held:
@@ -449,25 +390,25 @@ class _Tick:
                         else:
                             self._noted.update(_versions(message.noted))
                             self._ask(message.noted, now)
-                case _Health():
+                case Health():
                     self._agenda.set_health(message.connection, message.health)
-                case _Failed(look=True):
+                case Failed(look=True):
                     self._looking = False
-                case _Failed():
+                case Failed():
                     self._renewing = False
                     self._next_renewal = self._next_note = now + timedelta(seconds=WAIT_S)
                     self._unnoted[:0] = message.unnoted
 
-    def _polled(self, message: _Polled, now: datetime) -> None:
+    def _polled(self, message: Polled, now: datetime) -> None:
         fault = None if message.answered else message.error
         health = self._agenda.finish(message.task_id, message.saved, fault, now, judged=message.judged)
         self._cleared |= self._noted.pop(message.task_id, None) is not None
         self._count(message)
         if health is not None:
             name, state = health
-            self._submit(self._health_write(name, state))
+            self._submit(self._work.write_health(name, state))
 
-    def _polled_apart(self, message: _PolledApart, now: datetime) -> None:
+    def _polled_apart(self, message: PolledApart, now: datetime) -> None:
         polled = message.polled
         self._count(polled)
         fault = None if polled.answered else polled.error
@@ -476,9 +417,9 @@ class _Tick:
         if polled.judged:
             health = self._agenda.judge_apart(message.task, fault, message.started_at, now)
             if health is not None:
-                self._submit(self._health_write(*health))
+                self._submit(self._work.write_health(*health))
 
-    def _count(self, message: _Polled) -> None:
+    def _count(self, message: Polled) -> None:
         self._p.count("Polls", 1)
         if not message.kept:
             self._p.count("PollNotKept", 1)
@@ -487,7 +428,7 @@ class _Tick:
         if message.error is not None:
             self._p.count(type(message.error).__name__, 1)
 
-    def _merge(self, looked: _Looked) -> None:
+    def _merge(self, looked: Looked) -> None:
         lease = looked.lease
         if lease is not None and self._lease is not None:
             self._lost = self._lost or lease.holder != self._lease.holder
@@ -502,7 +443,7 @@ class _Tick:
         for name in self._agenda.unknown_health():
             if name not in self._health_asked:
                 self._health_asked.add(name)
-                self._submit(self._health_read(name))
+                self._submit(self._work.read_health(name))
 
     # -- leaving ----------------------------------------------------------------------------------------------------
 
@@ -541,7 +482,7 @@ class _Tick:
             self._agenda.take_back(task.task_id)
         self._unnoted.clear()
         for name, health in self._agenda.unkept_failures(now):
-            self._submit(self._health_write(name, health))
+            self._submit(self._work.write_health(name, health))
         # A renewal that was given up for lost may have landed; the write is refused if another holds the lease.
         self._p.store.keep_lease(self._kept(now, 0.0, leaving=True))
 
@@ -569,7 +510,7 @@ class _Tick:
             self._p.flush()
             for one in group:
                 if one.task.connection not in self._dead:
-                    self._submit(self._poll_apart(one))
+                    self._submit(self._work.poll_apart(one, self._last))
             self._settle()
 
     def _sleep_until(self, at: datetime) -> None:
@@ -583,8 +524,6 @@ class _Tick:
         )
         while self._jobs and (now := self._p.clock()) < last:
             self._wait((last - now).total_seconds())
-
-    # -- jobs: they run in the pool, do the blocking work, and never raise --------------------------------------------
 
     def _terms(self, name: str) -> Terms:
         try:
@@ -600,125 +539,6 @@ class _Tick:
             None if rate is None else rate / workers,
             None if most is None else max(1, most // workers),
         )
-
-    def _poll_of(self, task: Task, timeout_s: float) -> Callable[[], _Polled]:
-        def poll() -> _Polled:
-            asked = ask_provider(self._p.connections, self._p.fetch, task, timeout_s)
-            try:
-                changed = self._change(task, lambda current, now: advance(current, asked.outcome, now))
-            except Exception:  # a fault of ours or of AWS: the poll counts as made, the task stays as it is
-                logger.exception("poll not kept", extra={"task_id": task.task_id})
-                return _Polled(task.task_id, task, None, changed=False, judged=False, kept=False)
-            after = changed.after if changed is not None else None
-            moved = changed is not None and changed.before.status is not changed.after.status
-            return _Polled(task.task_id, after, asked.error, moved, asked.answered, asked.judged)
-
-        return poll
-
-    def _poll_apart(self, apart: Apart) -> Callable[[], _PolledApart | None]:
-        task = apart.task
-
-        def poll() -> _PolledApart | None:
-            if apart.probe is not None and not self._claims_probe(task.connection, apart.probe):
-                return None
-            put_off = change_task(self._p.store, task, set_apart, self._p.clock)
-            if put_off is None or put_off.after is put_off.before:
-                return None  # it is gone, or another asks
-            started_at = self._p.clock()
-            if started_at + timedelta(seconds=POLL_TIMEOUT_S) > self._last:
-                return None  # the write took so long that the next tick may have begun
-            polled = self._poll_of(put_off.after, POLL_TIMEOUT_S)()
-            if not polled.kept:
-                change_task(self._p.store, put_off.after, back_among, self._p.clock)  # nobody died
-            return _PolledApart(task, started_at, polled)
-
-        return poll
-
-    def _probe_of(
-        self, task: Task, health: ConnectionHealth, poll: Callable[[], _Polled]
-    ) -> Callable[[], _Polled | _NotProbed]:
-        def probe() -> _Polled | _NotProbed:
-            try:
-                if self._claims_probe(task.connection, health):
-                    return poll()
-                return _NotProbed(task, self._p.store.connection_health(task.connection))
-            except Exception:
-                logger.exception("probe not claimed", extra={"connection": task.connection})
-                return _NotProbed(task, replace(health, retry_at=self._p.clock() + timedelta(seconds=LOOK_S)))
-
-        return probe
-
-    def _claims_probe(self, name: str, health: ConnectionHealth) -> bool:
-        """Whether this is the one probe of a connection that backs off, among all workers and over hand-overs."""
-        now = self._p.clock()
-        claimed = replace(health, retry_at=now + timedelta(seconds=PROBE_S))
-        return self._p.store.claim_probe(name, claimed, self._p.new_token(), now)
-
-    def _expiry_of(self, task: Task) -> Callable[[], None]:
-        def end() -> None:
-            try:
-                self._change(task, expire)
-            except Exception:
-                logger.exception("expiry not kept", extra={"task_id": task.task_id})
-
-        return end
-
-    def _change(self, task: Task, change: Callable[[Task, datetime], Task]) -> Changed | None:
-        changed = change_task(self._p.store, task, change, self._p.clock)
-        if changed is not None and changed.for_notifier:
-            self._notify(task_key(task.task_id))
-        return changed
-
-    def _notice_of(self, payload: Mapping[str, object]) -> Callable[[], None]:
-        return lambda: self._notify(payload)
-
-    def _notify(self, payload: Mapping[str, object]) -> None:
-        try:
-            self._p.notify(payload)
-        except Exception:  # `due_at` brings it back
-            logger.exception("notifier not invoked")
-
-    def _look(self, at: datetime) -> Callable[[], _Looked | _Failed]:
-        since = self._looked_at - timedelta(seconds=INDEX_LAG_S)
-        self._next_look = at + timedelta(seconds=LOOK_S)
-
-        def look() -> _Looked | _Failed:
-            try:
-                return _Looked(at, since, self._p.store.lease(self._worker), list(self._read_due(since)))
-            except Exception:
-                logger.exception("look failed", extra={"worker": self._worker})
-                return _Failed(look=True)
-
-        return look
-
-    def _renewal(self, lease: Lease, noted: Sequence[Task]) -> Callable[[], _Renewed | _Failed]:
-        def renew() -> _Renewed | _Failed:
-            try:
-                return _Renewed(lease, self._p.store.keep_lease(lease), noted)
-            except Exception:
-                logger.exception("lease not renewed", extra={"worker": self._worker})
-                return _Failed(look=False, unnoted=noted)
-
-        return renew
-
-    def _health_read(self, name: str) -> Callable[[], _Health]:
-        def read() -> _Health:
-            try:
-                return _Health(name, self._p.store.connection_health(name))
-            except Exception:
-                logger.exception("back-off not read", extra={"connection": name})
-                return _Health(name, None)
-
-        return read
-
-    def _health_write(self, name: str, health: ConnectionHealth | None) -> Callable[[], None]:
-        def write() -> None:
-            try:
-                self._p.store.put_connection_health(name, health)
-            except Exception:
-                logger.exception("back-off not kept", extra={"connection": name})
-
-        return write
 
 
 def _versions(tasks: Sequence[Task]) -> dict[str, int]:

@@ -1,0 +1,260 @@
+"""The blocking work of a tick: each job runs in the pool, never raises, and answers with a message for the tick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Protocol
+
+from aws_lambda_powertools import Logger
+
+from renderbell.agenda import Apart
+from renderbell.ask import POLL_TIMEOUT_S, Connections, Fetch, ask_provider
+from renderbell.delivery import Delivery
+from renderbell.errors import ProviderError
+from renderbell.store import ConnectionHealth, DueDelivery, Lease, UnreadableItem, task_key
+from renderbell.task import Request, Task, advance, back_among, expire, set_apart
+from renderbell.transition import Changed, change_task
+
+RETRY_S = 3.0  # after a claim that could not be written
+SAVING_S = 3.0  # for what follows a poll
+PROBE_S = POLL_TIMEOUT_S + SAVING_S + 1  # how long a probe keeps others from probing
+
+Found = Task | DueDelivery | UnreadableItem  # by a look
+
+logger = Logger()
+
+
+class PollStore(Protocol):
+    """What is used of the store."""
+
+    def task(self, task_id: str) -> Task | None: ...
+    def request(self, task_id: str) -> Request | None: ...
+    def save(
+        self, before: Task, after: Task, deliveries: Sequence[Delivery] = (), *, token: str | None = None
+    ) -> Task: ...
+    def due(self, slot: int, until: datetime, after: datetime | None = None) -> Iterable[Found]: ...
+    def lease(self, worker: int) -> Lease | None: ...
+    def take_lease(self, lease: Lease, *, seen: Lease | None) -> bool: ...
+    def keep_lease(self, lease: Lease) -> bool: ...
+    def ask_relief(self, seen: Lease) -> bool: ...
+    def connection_health(self, name: str) -> ConnectionHealth | None: ...
+    def put_connection_health(self, name: str, health: ConnectionHealth | None) -> None: ...
+    def claim_probe(self, name: str, health: ConnectionHealth, token: str, now: datetime) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What a poll came to: the task as it is stored now (None: it is gone), and the error if it was no observation."""
+
+    task_id: str
+    saved: Task | None
+    error: ProviderError | None
+    changed: bool
+    answered: bool = False  # the provider answered, though what it said of this task was no observation
+    judged: bool = True  # False: it says nothing about the connection
+    kept: bool = True  # False: what it brought could not be stored
+
+
+@dataclass(frozen=True, slots=True)
+class PolledApart:
+    """What a poll apart from the others came to."""
+
+    task: Task
+    started_at: datetime
+    polled: Polled
+
+
+@dataclass(frozen=True, slots=True)
+class NotProbed:
+    """A probe that was not made: the connection's back-off as it stands."""
+
+    task: Task
+    health: ConnectionHealth | None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look has found of what is due from `since` on (None: all), and the lease as it stands."""
+
+    at: datetime
+    since: datetime | None
+    lease: Lease | None
+    found: Sequence[Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """Whether the lease is still held, as it was written, with the tasks that it names."""
+
+    lease: Lease
+    held: bool
+    noted: Sequence[Task]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A connection's back-off as it is stored."""
+
+    connection: str
+    health: ConnectionHealth | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A look or a renewal that could not be done; the loop tries again."""
+
+    look: bool
+    unnoted: Sequence[Task] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """What a worker's jobs are made of."""
+
+    store: PollStore
+    connections: Connections
+    fetch: Fetch
+    notify: Callable[[Mapping[str, object]], None]
+    clock: Callable[[], datetime]
+    new_token: Callable[[], str]
+    worker: int
+    slots: range
+
+    def due(self, until: datetime, since: datetime | None) -> Iterable[Found]:
+        """What the index shows of the worker's slots."""
+        return chain.from_iterable(self.store.due(slot, until, since) for slot in self.slots)
+
+    def poll(self, task: Task, timeout_s: float) -> Callable[[], Polled]:
+        """Asks for a task once, and writes what that changes."""
+
+        def poll() -> Polled:
+            asked = ask_provider(self.connections, self.fetch, task, timeout_s)
+            try:
+                changed = self._change(task, lambda current, now: advance(current, asked.outcome, now))
+            except Exception:  # a fault of ours or of AWS: the poll counts as made, the task stays as it is
+                logger.exception("poll not kept", extra={"task_id": task.task_id})
+                return Polled(task.task_id, task, None, changed=False, judged=False, kept=False)
+            after = changed.after if changed is not None else None
+            moved = changed is not None and changed.before.status is not changed.after.status
+            return Polled(task.task_id, after, asked.error, moved, asked.answered, asked.judged)
+
+        return poll
+
+    def poll_apart(self, apart: Apart, last: datetime) -> Callable[[], PolledApart | None]:
+        """The same for a task that may end the process: it is put off first. A poll has ended by `last`."""
+        task = apart.task
+
+        def poll() -> PolledApart | None:
+            if apart.probe is not None and not self._claims_probe(task.connection, apart.probe):
+                return None
+            put_off = change_task(self.store, task, set_apart, self.clock)
+            if put_off is None or put_off.after is put_off.before:
+                return None  # it is gone, or another asks
+            started_at = self.clock()
+            if started_at + timedelta(seconds=POLL_TIMEOUT_S) > last:
+                return None  # the write took so long that the next tick may have begun
+            polled = self.poll(put_off.after, POLL_TIMEOUT_S)()
+            if not polled.kept:
+                change_task(self.store, put_off.after, back_among, self.clock)  # nobody died
+            return PolledApart(task, started_at, polled)
+
+        return poll
+
+    def probe(
+        self, task: Task, health: ConnectionHealth, poll: Callable[[], Polled]
+    ) -> Callable[[], Polled | NotProbed]:
+        """A poll under a claim to be its connection's one probe."""
+
+        def probe() -> Polled | NotProbed:
+            try:
+                if self._claims_probe(task.connection, health):
+                    return poll()
+                return NotProbed(task, self.store.connection_health(task.connection))
+            except Exception:
+                logger.exception("probe not claimed", extra={"connection": task.connection})
+                return NotProbed(task, replace(health, retry_at=self.clock() + timedelta(seconds=RETRY_S)))
+
+        return probe
+
+    def _claims_probe(self, name: str, health: ConnectionHealth) -> bool:
+        """Whether this is the one probe of a connection that backs off, among all workers and over hand-overs."""
+        now = self.clock()
+        claimed = replace(health, retry_at=now + timedelta(seconds=PROBE_S))
+        return self.store.claim_probe(name, claimed, self.new_token(), now)
+
+    def expiry(self, task: Task) -> Callable[[], None]:
+        """Ends a task whose deadline has passed."""
+
+        def end() -> None:
+            try:
+                self._change(task, expire)
+            except Exception:
+                logger.exception("expiry not kept", extra={"task_id": task.task_id})
+
+        return end
+
+    def _change(self, task: Task, change: Callable[[Task, datetime], Task]) -> Changed | None:
+        changed = change_task(self.store, task, change, self.clock)
+        if changed is not None and changed.for_notifier:
+            self._notify(task_key(task.task_id))
+        return changed
+
+    def notice(self, payload: Mapping[str, object]) -> Callable[[], None]:
+        """Tells the notifier."""
+        return lambda: self._notify(payload)
+
+    def _notify(self, payload: Mapping[str, object]) -> None:
+        try:
+            self.notify(payload)
+        except Exception:  # `due_at` brings it back
+            logger.exception("notifier not invoked")
+
+    def look(self, at: datetime, until: datetime, since: datetime | None) -> Callable[[], Looked | Failed]:
+        """Looks at what is due, as it was at `at`."""
+
+        def look() -> Looked | Failed:
+            try:
+                return Looked(at, since, self.store.lease(self.worker), list(self.due(until, since)))
+            except Exception:
+                logger.exception("look failed", extra={"worker": self.worker})
+                return Failed(look=True)
+
+        return look
+
+    def renewal(self, lease: Lease, noted: Sequence[Task]) -> Callable[[], Renewed | Failed]:
+        """Writes the lease."""
+
+        def renew() -> Renewed | Failed:
+            try:
+                return Renewed(lease, self.store.keep_lease(lease), noted)
+            except Exception:
+                logger.exception("lease not renewed", extra={"worker": self.worker})
+                return Failed(look=False, unnoted=noted)
+
+        return renew
+
+    def read_health(self, name: str) -> Callable[[], Health]:
+        """Reads a connection's back-off; none where it cannot be read."""
+
+        def read() -> Health:
+            try:
+                return Health(name, self.store.connection_health(name))
+            except Exception:
+                logger.exception("back-off not read", extra={"connection": name})
+                return Health(name, None)
+
+        return read
+
+    def write_health(self, name: str, health: ConnectionHealth | None) -> Callable[[], None]:
+        """Writes a connection's back-off, or that it has ended."""
+
+        def write() -> None:
+            try:
+                self.store.put_connection_health(name, health)
+            except Exception:
+                logger.exception("back-off not kept", extra={"connection": name})
+
+        return write
