@@ -241,17 +241,25 @@ class Channel:
         return values
 
 
+MOST_IN_VAIN = 100  # times in a row
+
+
 class VirtualPool:
     """A pool of threads in virtual time; each job is a process."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._done = world.channel()
+        self._in_vain = 0
 
     def submit(self, job: Callable[[], Any]) -> None:
         """Starts a job."""
         self._world.spawn(lambda: self._done.put(job()))
 
     def wait(self, timeout_s: float) -> list[Any]:
-        """What jobs have returned."""
-        return self._done.wait(timeout_s)
+        """What jobs have returned; a caller that asks again and again without leaving time to pass is stuck."""
+        found = self._done.wait(timeout_s)
+        self._in_vain = self._in_vain + 1 if timeout_s <= 0 and not found else 0
+        if self._in_vain > MOST_IN_VAIN:
+            raise RuntimeError("a loop that waits for nothing and lets no time pass")
+        return found

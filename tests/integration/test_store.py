@@ -361,7 +361,9 @@ class TestLeases:
 
     def test_what_was_served_is_kept(self, store: Store) -> None:
         store.take_lease(self.lease("a", 45), seen=None)
-        kept = self.lease("a", 65, Served(at(20), {"slow": at(3)}, {"rated": at(21)}, {"default url_1": at(39)}))
+        kept = self.lease(
+            "a", 65, Served(at(20), {"slow": at(3)}, {"rated": at(21)}, {"default url_1": at(39)}, {"slow": "tsk_1"})
+        )
         assert store.keep_lease(kept)
         assert store.lease(2) == kept
 

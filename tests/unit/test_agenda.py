@@ -67,7 +67,7 @@ class Rig:
         return self.agenda.finish(task.task_id, task, error, at(now_s))
 
     def next_s(self) -> float:
-        return seconds(self.agenda.next_start())
+        return seconds(self.agenda.next_start(START))
 
     def served(self, now_s: float, *, looked_s: float | None = None, leaving: bool = False) -> Served:
         return self.agenda.served(at(now_s), at(now_s if looked_s is None else looked_s), leaving=leaving)
@@ -367,6 +367,24 @@ class TestARate:
         assert rig.next_s() == 2000
         return rig
 
+    def test_that_allows_few_of_many_is_used_in_turn_over_hand_overs(self) -> None:
+        rated = Terms(PollSchedule(10), max_polls_per_s=0.1)
+        tasks = [a_task(name, created_s=-600) for name in "abcde"]
+        served, asked = Served(at(-10)), []
+        for begin_s in range(0, 300, 30):
+            rig = Rig()
+            rig.usual = rated
+            rig.adopt(*tasks, served=served, now_s=begin_s)
+            for now_s in range(begin_s, begin_s + 30, 10):
+                for name in rig.start(now_s):
+                    asked.append(name)
+                    rig.finish(a_task(name, created_s=-600), now_s + 1)
+            served = rig.served(begin_s + 29, leaving=True)
+        assert len(asked) == 30
+        in_turn = asked[3:]  # the first holder goes by the moments
+        assert sorted(in_turn[:5]) == list("abcde")
+        assert in_turn == (in_turn[:5] * 6)[: len(in_turn)]
+
     @pytest.mark.parametrize("rate", [1e-12, 1e-300, 5e-324])
     def test_however_small_breaks_nothing(self, rate: float) -> None:
         rig = Rig()
@@ -390,7 +408,7 @@ class TestThreads:
         rig.usual = Terms(PollSchedule(60), max_concurrency=3)
         rig.adopt(*[a_task(f"t{number}") for number in range(9)])
         assert len(rig.start(0)) == 3
-        assert rig.agenda.next_start() is None, "time alone lets no other start"
+        assert rig.agenda.next_start(START) is None, "time alone lets no other start"
 
     def test_are_shared_by_the_connections(self) -> None:
         rig = Rig(concurrency=16)
@@ -410,7 +428,7 @@ class TestThreads:
         rig = Rig(concurrency=8)
         rig.adopt(*[a_task(f"{name}-{n}", connection=f"c{name}") for name in range(20) for n in range(5)])
         assert len(rig.start(0)) == most_in_flight(8)
-        assert rig.agenda.next_start() is None
+        assert rig.agenda.next_start(START) is None
 
     def test_that_come_free_go_to_the_connection_that_has_fewest(self) -> None:
         rig = Rig(concurrency=8)
@@ -454,7 +472,7 @@ class TestTerms:
         rig.terms["studio"] = Terms(PollSchedule(30), known=False)
         rig.adopt(a_task())
         assert rig.start(0) == []
-        assert rig.agenda.next_start() is None
+        assert rig.agenda.next_start(START) is None
 
     def test_that_can_be_read_again_hold(self) -> None:
         rig = Rig()
@@ -696,6 +714,7 @@ class TestASuspect:
         rig.usual = Terms(PollSchedule(60), max_polls_per_s=0.01)
         self.adopted(a_task("a"), a_task("b"), suspects={"a": 1}, rig=rig)
         assert rig.start(0) == []
+        assert rig.agenda.next_start(START) is None
         assert self.apart(rig) == ["a"]
         assert self.apart(rig) == [], "its rate allows no more"
         rig.agenda.notice([replace(a_task("a"), version=2)], at(1))

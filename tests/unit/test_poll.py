@@ -601,6 +601,31 @@ class TestATick:
         world.run(240)
         assert len(world.polls(suspect)) >= 1
 
+    @pytest.mark.parametrize(("rate", "tasks", "interval_s"), [(0.2, 60, 10), (1, 300, 30), (0.05, 20, 60)])
+    def test_goes_on_in_turn_where_a_rate_allows_few_of_many(self, rate: float, tasks: int, interval_s: float) -> None:
+        world = Deployment()
+        world.connect("slow", max_polls_per_s=rate, poll_interval_s=interval_s)
+        made = [world.register(processing(), connection="slow", at_s=0.1 * number) for number in range(tasks)]
+        world.tick_every_minute(until_s=1800)
+        world.run(1800)
+        round_s = tasks / rate
+        for task in made:
+            late = [poll for poll in world.polls(task) if poll > round_s + 60]
+            assert max(gaps([round_s + 60, *late, 1800])) <= round_s + 1 / rate
+
+    def test_keeps_a_slow_connections_next_poll_for_a_suspect_and_waits_for_it_idly(self) -> None:
+        world = Deployment()
+        world.wakes = False
+        world.connect("slow", max_polls_per_s=0.02)
+        suspect, other = (world.register(processing(), connection="slow") for _ in range(2))
+        died = Lease(0, "dead", START, False, Served(START), 1, 4, suspects={suspect: 1})
+        world.store.take_lease(died, seen=None)
+        world.tick_every_minute(until_s=300, first_s=5)
+        world.run(300)
+        assert 60 < world.polls(suspect)[0] < world.polls(other)[0]
+        asked = sorted(world.polls(suspect) + world.polls(other))
+        assert min(gaps(asked)) > 49
+
     def test_polls_nobody_after_it_was_relieved(self) -> None:
         world = Deployment()
         world.wakes = False

@@ -71,6 +71,7 @@ class _Lane:
     stepped_at: datetime | None = None
     next_start: datetime | None = None  # what the rate allows
     served_at: datetime | None = None  # when a poll of it last started or ended
+    turn: str = ""  # the task that was asked last
     apart: set[str] = field(default_factory=set)  # its tasks that are not asked among the others
 
 
@@ -121,6 +122,22 @@ class Agenda:
             covered = served.until is not None and task.created_at < served.until - timedelta(seconds=INDEX_LAG_S)
             base = served.lagging.get(task.connection, served.until) if covered else None
             self._merge(task, base, now)
+        for name, turn in served.turns.items():
+            if name in self._lanes:
+                self._take_turns(self._lanes[name], turn, served.lagging.get(name, now), now)
+
+    def _take_turns(self, lane: _Lane, turn: str, since: datetime, now: datetime) -> None:
+        """Puts a connection's backlog into the order of ids, from the task on after which an earlier holder stopped.
+
+        By their moments alone, each holder of a minute would begin with the same tasks, and never come to the others.
+        """
+        lane.turn = turn
+        backlog = {name for moment, name in lane.waiting if moment <= now and self._stands((moment, name))}
+        ordinary = [name for name in backlog if self._entries[name].task.streak is None]
+        for place, name in enumerate(sorted(ordinary, key=lambda name: (name <= turn, name))):
+            entry = self._entries[name]
+            entry.moment = min(now, since + timedelta(microseconds=place))
+            heapq.heappush(lane.waiting, (entry.moment, name))
 
     def notice(self, tasks: Iterable[Task], now: datetime) -> None:
         """Merges what a later look has found, by key and version; what is new is asked at once."""
@@ -242,6 +259,8 @@ class Agenda:
         entry = self._entries[task_id]
         entry.flying = True
         lane.flying[task_id] = _Flight(entry.moment, now)
+        if entry.task.streak is None:
+            lane.turn = task_id
         lane.served_at = now
         self._flights[task_id] = lane
         self._count_rate(lane, now)
@@ -455,7 +474,7 @@ class Agenda:
             self._drop(task.task_id, task.version)
         return found
 
-    def next_start(self) -> datetime | None:
+    def next_start(self, now: datetime) -> datetime | None:
         """When the next poll may start, if only time is in its way."""
         times = []
         lanes = [lane for lane in self._lanes.values() if self._top(lane) or lane.flying]
@@ -464,7 +483,8 @@ class Agenda:
             top = self._top(lane)
             flying = len(lane.flying)
             full = len(self._flights) >= self._concurrency and (flying >= OWN_THREADS or self._crowded())
-            if top is not None and self._ready(lane) and not full and flying < self._limit(lane, share):
+            able = self._ready(lane) and flying < self._limit(lane, share) and not self._leaves_its_turn(lane, now)
+            if top is not None and able and not full:
                 times.append(max(top, self._not_before(lane)))
         return min(times, default=None)
 
@@ -506,7 +526,8 @@ class Agenda:
             for lane in self._lanes.values()
             if lane.next_start is not None and lane.next_start > now
         }
-        return Served(until, lagging, dict(sorted(paced.items())[:MAX_LAGGING]))
+        turns = {name: self._lanes[name].turn for name in lagging if self._lanes[name].turn}
+        return Served(until, lagging, dict(sorted(paced.items())[:MAX_LAGGING]), turns=turns)
 
 
 def _pause(rate: float) -> timedelta:

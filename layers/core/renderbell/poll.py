@@ -343,7 +343,7 @@ class _Tick:
         self._handle(self._p.pool.wait(max(0.0, timeout_s)))
 
     def _wake_at(self) -> datetime:
-        times = [self._end, self._agenda.next_start(), self._outbox.next_due()]
+        times = [self._end, self._agenda.next_start(self._p.clock()), self._outbox.next_due()]
         times.append(None if self._looking else self._next_look)
         times.append(None if self._renewing else self._next_keeping())
         times.append(self._lease.until if self._lease is not None else None)

@@ -127,13 +127,14 @@ class DueDelivery:
 @dataclass(frozen=True, slots=True)
 class Served:
     """Which polling moments have been asked: all before `until`, but for a connection in `lagging` only those before
-    its own time. None: nothing is known. `paced` says when a connection's rate allows the next poll, `told` when the
-    notifier may next be told of a receiver's deliveries."""
+    its own time, with the task that it asked last in `turns`. None: nothing is known. `paced` says when a connection's
+    rate allows the next poll, `told` when the notifier may next be told of a receiver's deliveries."""
 
     until: datetime | None = None
     lagging: Mapping[str, datetime] = field(default_factory=dict)
     paced: Mapping[str, datetime] = field(default_factory=dict)
     told: Mapping[str, datetime] = field(default_factory=dict)
+    turns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +428,7 @@ class Store:
         change.set("lagging", {name: time_text(at) for name, at in lease.served.lagging.items()})
         change.set("paced", {name: time_text(at) for name, at in lease.served.paced.items()})
         change.set("told", {name: time_text(at) for name, at in lease.served.told.items()})
+        change.set("turns", dict(lease.served.turns))
         change.set("left", lease.left)
         change.set("deaths", lease.deaths)
         change.set("suspects", dict(lease.suspects))
@@ -943,6 +945,7 @@ def _lease_from(worker: int, item: Mapping[str, Any]) -> Lease:
             {name: items.parse_time(at) for name, at in item.get("lagging", {}).items()},
             {name: items.parse_time(at) for name, at in item.get("paced", {}).items()},
             {name: items.parse_time(at) for name, at in item.get("told", {}).items()},
+            dict(item.get("turns", {})),
         ),
         workers=int(item["workers"]),
         slots=int(item["slots"]),
