@@ -326,6 +326,12 @@ class TestProbes:
         assert not store.claim_probe("studio", replace(self.HEALTH, retry_at=at(21)), "t", at(7))
         assert store.connection_health("studio") == self.HEALTH
 
+    def test_a_back_off_that_has_gone_on_is_not_taken_back(self, store: Store) -> None:
+        store.put_connection_health("studio", self.HEALTH)
+        known = replace(self.HEALTH, steps=2, retry_at=at(22))
+        assert not store.claim_probe("studio", known, "t", at(8))
+        assert store.connection_health("studio") == self.HEALTH
+
     def test_a_back_off_that_was_not_kept_is_by_the_probe(self, store: Store) -> None:
         claimed = replace(self.HEALTH, retry_at=at(22))
         assert store.claim_probe("studio", claimed, "t", at(8))

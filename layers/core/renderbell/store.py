@@ -461,15 +461,16 @@ class Store:
         self._client.put_item(TableName=self._table, Item=to_wire(key | _back_off(health)))
 
     def claim_probe(self, name: str, health: ConnectionHealth, token: str, now: datetime) -> bool:
-        """Writes a connection's back-off with a later `retry_at`, unless another's is still to come: it probes.
+        """Writes a connection's back-off with a later `retry_at`, if it stands at the same step and its time has come.
 
-        `token` is the prober's own.
+        Whoever does probes; `token` is the prober's own.
         """
         change = Change()
         for attribute, value in _back_off(health).items():
             change.set(attribute, value)
         change.set("probe", token)
-        conditions = [f"({change.absent('retry_at')} OR {change.at_most('retry_at', time_text(now))})"]
+        due = f"{change.at_most('retry_at', time_text(now))} AND {change.equals('steps', health.steps)}"
+        conditions = [f"({change.absent('retry_at')} OR ({due}))"]
         update = change.update(self._table, {"pk": f"CONNECTION#{name}", "sk": "HEALTH"}, conditions)
         return self._applies(update, mine=("probe", token))
 
