@@ -210,7 +210,8 @@ def wait_for_the_ends(client: Client, tasks: Mapping[str, str]) -> None:
         deliveries = [one for task_id in tasks.values() for one in client.task(task_id)["deliveries"]]
         return len(deliveries) == 2 * len(tasks) and all(one["tries"] for one in deliveries)
 
-    client.until(tried, "an attempt of every delivery")
+    # One that is down is the poller's: a minute later, and every 20 s until all have been tried.
+    client.until(tried, "an attempt of every delivery", limit_s=240)
 
 
 def knock_with_wrong_keys(client: Client, watch: Watched, wrong: str) -> None:

@@ -332,11 +332,25 @@ class TestProbes:
         assert not store.claim_probe("studio", known, "t", at(8))
         assert store.connection_health("studio") == self.HEALTH
 
-    def test_a_back_off_that_was_not_kept_is_by_the_probe(self, store: Store) -> None:
+    def test_a_claim_whose_answer_was_lost_meets_itself(self, store: Store) -> None:
+        store.put_connection_health("studio", self.HEALTH)
         claimed = replace(self.HEALTH, retry_at=at(22))
         assert store.claim_probe("studio", claimed, "t", at(8))
-        assert store.claim_probe("studio", claimed, "t", at(8)), "as the SDK repeats a call whose answer was lost"
-        assert store.connection_health("studio") == replace(self.HEALTH, retry_at=at(22))
+        assert store.claim_probe("studio", claimed, "t", at(8)), "as the SDK repeats it"
+        assert store.connection_health("studio") == claimed
+
+    def test_a_back_off_that_has_ended_is_not_probed(self, store: Store) -> None:
+        assert not store.claim_probe("studio", replace(self.HEALTH, retry_at=at(22)), "t", at(8))
+        assert store.connection_health("studio") is None
+
+    def test_a_beginning_takes_nothing_back_of_a_longer_one(self, store: Store) -> None:
+        store.put_connection_health("studio", self.HEALTH)
+        store.put_connection_health("studio", ConnectionHealth(0, at(2), "unavailable", at(2), 3))
+        store.put_connection_health("studio", ConnectionHealth(1, at(4), "unavailable", at(2), 5))
+        assert store.connection_health("studio") == self.HEALTH
+        later = ConnectionHealth(1, at(10), "unavailable", at(8), 5)
+        store.put_connection_health("studio", later)
+        assert store.connection_health("studio") == later
 
 
 class TestLeases:

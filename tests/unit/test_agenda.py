@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from renderbell.agenda import Agenda, Terms, most_in_flight
+from renderbell.agenda import YIELD_S, Agenda, Terms, most_in_flight
 from renderbell.errors import ProviderAuthError, ProviderError, ProviderProtocolError, ProviderUnavailable
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
@@ -564,7 +564,7 @@ class TestABackOff:
         rig = Rig()
         rig.agenda.adopt(tasks, Served(), at(100))
         rig.agenda.set_health("studio", ConnectionHealth(steps, at(100), "unavailable", START, 7))
-        return rig.start(100)
+        return rig.start(100 + YIELD_S)
 
     def test_probes_with_a_task_that_was_seen_at_work_before_all_others(self) -> None:
         at_work = replace(a_task("at-work"), status=Status.PROCESSING)
@@ -681,8 +681,13 @@ class TestASuspect:
         rig.agenda.set_health("studio", health)
         assert self.apart(rig, 7) == []
         assert [(one.task.task_id, one.probe) for one in rig.agenda.take_apart(at(8))] == [("a", health)]
-        rig.agenda.notice([a_task("c")], at(8))
+        failed = replace(a_task("c"), last_poll_error=PollError("unavailable", "503", START))
+        rig.agenda.notice([failed], at(8))
+        assert self.apart(rig, 8) == ["a"], "one that has failed says less"
+        assert rig.start(60) == []
+        rig.agenda.notice([a_task("d")], at(8))
         assert self.apart(rig, 8) == [], "another can"
+        assert rig.start(60) == ["d"]
 
     def test_ends_or_prolongs_its_connections_back_off(self) -> None:
         rig, task = Rig(), a_task()

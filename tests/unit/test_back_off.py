@@ -12,6 +12,7 @@ import pytest
 from renderbell.errors import ProviderUnavailable
 from renderbell.jobs import PROBE_S
 from renderbell.providers.base import Connection, HttpRequest, HttpResponse
+from renderbell.store import Lease, Served
 from renderbell.task import Status
 from tests.deployment import Deployment, Said, processing, succeeded
 from tests.virtual import START
@@ -126,6 +127,31 @@ def test_a_probe_whose_poller_died_is_followed_by_another() -> None:
     world.world.at(health.retry_at - timedelta(milliseconds=1), lambda: claim_and_die(world))
     world.run((health.retry_at - START).total_seconds() + 2 * PROBE_S)
     assert len(all_polls(world)) == asked + 1
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_bad_task_of_one_worker_keeps_no_other_from_its_good_ones(workers: int) -> None:
+    world = Deployment(workers=workers, slots=workers)
+    bad = world.register(Said(0, 503), deadline_s=7 * 86_400)
+    good = [world.register(processing(), at_s=1 + number, deadline_s=86_400) for number in range(3 * workers)]
+    world.tick_every_minute(until_s=1800)
+    world.run(1800)
+    others = [task for task in good if world.task(task).slot != world.task(bad).slot]
+    assert len(others) >= 2
+    assert all(longest_gap(world.polls(task)[1:], 1800) <= 60 for task in others)
+
+
+def test_a_suspect_is_asked_while_another_task_keeps_its_connection_in_back_off() -> None:
+    world = Deployment()
+    world.wakes = False
+    world.register(Said(0, 503), deadline_s=86_400)
+    suspect = world.register(processing(), succeeded(from_s=300), deadline_s=86_400)
+    world.run(1)
+    died = Lease(0, "dead", START, False, Served(START), 1, 4, suspects={suspect: 1})
+    world.store.take_lease(died, seen=None)
+    world.tick_every_minute(until_s=600, first_s=5)
+    world.run(600)
+    assert world.task(suspect).status is Status.COMPLETED
 
 
 def claim_and_die(world: Deployment) -> None:

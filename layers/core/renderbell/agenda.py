@@ -24,6 +24,7 @@ OWN_THREADS = 4  # what every connection may have in flight, however busy the ot
 FAILURES_BEFORE_BACKOFF = 5  # single faults among good answers are no outage
 MAX_HINT_S = 3600.0
 GRACE_RETRY_S = 10.0
+YIELD_S = 3.0  # how long a worker whose tasks have all failed leaves a probe to one that has a sound task
 APART_WITHIN_S = 10.0  # how long a poll apart from the others may wait for its connection's rate
 MAX_PAUSE_S = 604_800.0  # between two polls of a connection, whatever its rate: no task has a later deadline
 
@@ -73,6 +74,7 @@ class _Lane:
     served_at: datetime | None = None  # when a poll of it last started or ended
     turn: str = ""  # the task that was asked last
     apart: set[str] = field(default_factory=set)  # its tasks that are not asked among the others
+    sound: set[str] = field(default_factory=set)  # of the others, those whose last poll brought no error
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +179,9 @@ class Agenda:
         look = task.due_at if task.streak is not None else None
         entry.moment = moment if look is None or (asked_at is not None and look <= asked_at) else look
         entry.apart = task.apart or self._is_suspect(task)
-        apart = self._lanes[task.connection].apart
-        if entry.apart:
-            apart.add(task.task_id)
-        else:
-            apart.discard(task.task_id)
+        lane = self._lanes[task.connection]
+        _put(task.task_id, lane.apart, belongs=entry.apart)
+        _put(task.task_id, lane.sound, belongs=not entry.apart and task.last_poll_error is None)
         if not entry.flying and not entry.apart:
             heapq.heappush(self._lanes[task.connection].waiting, (entry.moment, task.task_id))
 
@@ -189,7 +189,9 @@ class Agenda:
         entry = self._entries.pop(task_id, None)
         if entry is not None:
             self._gone[task_id] = max(version, entry.task.version)
-            self._lanes[entry.task.connection].apart.discard(task_id)
+            lane = self._lanes[entry.task.connection]
+            lane.apart.discard(task_id)
+            lane.sound.discard(task_id)
 
     def _lane(self, name: str, now: datetime) -> _Lane:
         lane = self._lanes.get(name)
@@ -309,9 +311,14 @@ class Agenda:
         return len(self._flights) < self._concurrency or (flying < OWN_THREADS and not self._crowded())
 
     def _leaves_its_turn(self, lane: _Lane, now: datetime) -> bool:
-        """Whether a slow connection's next poll is for a task that is asked apart, which would never come to it."""
+        """Whether a connection's next poll is for a task that is asked apart, which would never come to it.
+
+        So it is where the rate is slow, and where a back-off asks for a probe that no sound task can be.
+        """
         rate = lane.terms.max_polls_per_s
-        return rate is not None and 1 / rate > APART_WITHIN_S and bool(self._apart_now(lane, now))
+        slow = rate is not None and 1 / rate > APART_WITHIN_S
+        leaves = slow if lane.health is None else not lane.sound
+        return leaves and bool(self._apart_now(lane, now))
 
     @staticmethod
     def _ready(lane: _Lane) -> bool:
@@ -329,7 +336,10 @@ class Agenda:
     def _not_before(self, lane: _Lane) -> datetime:
         """The earliest start that the lane's rate and back-off allow."""
         rated = lane.next_start or _LONG_AGO
-        return max(rated, lane.health.retry_at) if lane.health else rated
+        if lane.health is None:
+            return rated
+        yields = timedelta(seconds=0.0 if lane.sound else YIELD_S)
+        return max(rated, lane.health.retry_at + yields)
 
     @staticmethod
     def _count_rate(lane: _Lane, now: datetime) -> None:
@@ -368,7 +378,7 @@ class Agenda:
         """The tasks to ask now apart from the others, the least suspect first.
 
         A connection's rate holds for them too: what they take of it is taken from the others. While it backs off, one
-        of them is its probe, unless another task can be.
+        of them is its probe, unless a sound task can be.
         """
         taken: list[Apart] = []
         for lane in self._lanes.values():
@@ -376,7 +386,7 @@ class Agenda:
             if not due or not self._ready(lane):
                 continue
             if lane.health is not None:
-                if lane.health.retry_at <= now and self._top(lane) is None and not lane.flying:
+                if lane.health.retry_at <= now and not lane.sound and not lane.flying:
                     taken.append(Apart(due[0], now, lane.health))
                 continue
             for task in due:
@@ -533,6 +543,14 @@ class Agenda:
 def _pause(rate: float) -> timedelta:
     """How long a rate keeps two polls apart."""
     return timedelta(seconds=min(1 / rate, MAX_PAUSE_S))
+
+
+def _put(task_id: str, into: set[str], *, belongs: bool) -> None:
+    """Has a task in a set if it belongs there, and only then."""
+    if belongs:
+        into.add(task_id)
+    else:
+        into.discard(task_id)
 
 
 def _interruptions(task: Task) -> int:

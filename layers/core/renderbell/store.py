@@ -453,24 +453,34 @@ class Store:
         )
 
     def put_connection_health(self, name: str, health: ConnectionHealth | None) -> None:
-        """Writes a connection's back-off; None: it answers again."""
+        """Writes a connection's back-off; None: it answers again.
+
+        A beginning is made without a claim, so it takes nothing back of a longer one that another knows of.
+        """
         key = {"pk": f"CONNECTION#{name}", "sk": "HEALTH"}
         if health is None:
             self._client.delete_item(TableName=self._table, Key=to_wire(key))
+            return
+        if health.steps <= 1:
+            change = Change()
+            for attribute, value in _back_off(health).items():
+                change.set(attribute, value)
+            change.remove("probe")
+            shorter = f"({change.absent('retry_at')} OR {change.at_most('retry_at', time_text(health.retry_at))})"
+            self._applies(change.update(self._table, key, [shorter]))
             return
         self._client.put_item(TableName=self._table, Item=to_wire(key | _back_off(health)))
 
     def claim_probe(self, name: str, health: ConnectionHealth, token: str, now: datetime) -> bool:
         """Writes a connection's back-off with a later `retry_at`, if it stands at the same step and its time has come.
 
-        Whoever does probes; `token` is the prober's own.
+        Whoever does probes; `token` is the prober's own. One that is not there has ended: another's probe was answered.
         """
         change = Change()
         for attribute, value in _back_off(health).items():
             change.set(attribute, value)
         change.set("probe", token)
-        due = f"{change.at_most('retry_at', time_text(now))} AND {change.equals('steps', health.steps)}"
-        conditions = [f"({change.absent('retry_at')} OR ({due}))"]
+        conditions = [change.at_most("retry_at", time_text(now)), change.equals("steps", health.steps)]
         update = change.update(self._table, {"pk": f"CONNECTION#{name}", "sk": "HEALTH"}, conditions)
         return self._applies(update, mine=("probe", token))
 
