@@ -23,6 +23,7 @@ Index = tuple[str, str, frozenset[str]]  # hash key, range key, what is projecte
 PAGE_BYTES = 1024 * 1024
 MAX_ITEM_BYTES = 400 * 1024
 MAX_ACTIONS = 100
+MAX_READ_AT_ONCE = 100
 
 
 class ConditionalCheckFailedException(ClientError):  # noqa: N818 - botocore's name
@@ -69,6 +70,21 @@ class FakeDynamoDB:
         with self._lock:
             item = self._items.get(_key(Key))
             return {} if item is None else {"Item": dict(item)}
+
+    def batch_get_item(self, *, RequestItems: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N803
+        """Those of up to 100 items that are there, in no order that may be relied on."""
+        ((table, asked),) = RequestItems.items()
+        self._check_table(table)
+        if set(asked) != {"Keys"}:
+            raise _validation(f"not supported here: {sorted(asked)}")
+        keys = [_key(key) for key in asked["Keys"]]
+        if not 1 <= len(keys) <= MAX_READ_AT_ONCE:
+            raise _validation("Member must have length between 1 and 100")
+        if len(set(keys)) != len(keys):
+            raise _validation("Provided list of item keys contains duplicates")
+        with self._lock:
+            found = [dict(self._items[key]) for key in reversed(keys) if key in self._items]
+        return {"Responses": {table: found}, "UnprocessedKeys": {}}
 
     def put_item(self, *, TableName: str, Item: Item) -> dict[str, Any]:  # noqa: N803
         """Writes an item whole."""

@@ -254,6 +254,10 @@ class WatchedClient:
                 for write in action.values():
                     self.writes[(write.get("Key") or write["Item"])["pk"]["S"]] += 1
             return
+        if operation == "batch_get_item":
+            for asked in arguments["RequestItems"].values():
+                self.reads.update(one["pk"]["S"] for one in asked["Keys"])
+            return
         key = arguments.get("Key") or arguments.get("Item") or {}
         counter = self.reads if operation in {"get_item", "query"} else self.writes
         if "pk" in key:

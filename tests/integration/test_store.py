@@ -434,6 +434,16 @@ class TestHealth:
             assert store.endpoint_health("default", "url_1") == after
         assert store.endpoint_health("default", "url_2") == store.endpoint_health("other", "url_1") == HEALTHY
 
+    @pytest.mark.parametrize("number", [3, 230])
+    def test_the_failing_ones_among_many_endpoints_are_known(self, store: Store, number: int) -> None:
+        every = [f"url_{one}" for one in range(number)]
+        for one in every[::2]:
+            store.note_endpoint_health("default", one, HEALTHY, EndpointHealth(at(1)), "t1")
+        store.note_endpoint_health("default", "url_0", EndpointHealth(at(1)), HEALTHY, "t2")
+        store.note_endpoint_health("other", "url_1", HEALTHY, EndpointHealth(at(1)), "t1")
+        assert store.failing_endpoints("default", [*every, *every]) == {*every[2::2]}
+        assert store.failing_endpoints("nobody", every) == store.failing_endpoints("default", []) == set()
+
     def test_of_many_who_note_an_endpoints_failure_one_does(self, store: Store) -> None:
         confirmed = EndpointHealth(at(1), at(43_201))
         store.note_endpoint_health("default", "url_1", HEALTHY, EndpointHealth(at(1)), "t1")
@@ -469,6 +479,8 @@ class TestHealth:
     FAILING = ReceiverHealth(ReceiverState.FAILING)
     SLOW_AT_1 = ReceiverHealth(ReceiverState.SLOW, "url_1")
     SLOW = ReceiverHealth(ReceiverState.SLOW)
+    LATE_AT_1 = ReceiverHealth(ReceiverState.LATE, "url_1")
+    WELL_BUT_1 = ReceiverHealth(ReceiverState.WELL, "url_1")
 
     def note(
         self, store: Store, seen: ReceiverHealth, after: ReceiverHealth, token: str = "t1", host: str = "example.com"
@@ -478,6 +490,7 @@ class TestHealth:
     def test_a_receivers_health_is_kept_until_it_is_well(self, store: Store) -> None:
         assert store.receiver_health("default", "example.com") == WELL
         states = [WELL, self.FAILING, self.SLOW_AT_1, self.SLOW, self.FAILING, WELL, self.SLOW_AT_1, WELL]
+        states += [self.LATE_AT_1, self.WELL_BUT_1, self.LATE_AT_1, self.SLOW_AT_1, WELL]
         for seen, after in pairwise(states):
             assert self.note(store, seen, after)
             assert store.receiver_health("default", "example.com") == after
@@ -488,7 +501,7 @@ class TestHealth:
     def test_a_receivers_health_is_not_changed_by_who_saw_another(self, store: Store) -> None:
         slow_at_2 = replace(self.SLOW_AT_1, endpoint_id="url_2")
         assert self.note(store, WELL, self.SLOW_AT_1)
-        for seen in (WELL, self.FAILING, self.SLOW, slow_at_2):
+        for seen in (WELL, self.FAILING, self.SLOW, slow_at_2, self.LATE_AT_1, self.WELL_BUT_1):
             assert not self.note(store, seen, self.FAILING, "t2")
         assert not self.note(store, self.FAILING, WELL, "t2")
         assert store.receiver_health("default", "example.com") == self.SLOW_AT_1
@@ -498,7 +511,7 @@ class TestHealth:
         assert store.receiver_health("default", "example.com") == self.SLOW
 
     def test_a_note_on_a_receiver_that_is_sent_twice_meets_its_own_first_try(self, store: Store) -> None:
-        for seen, after in pairwise([WELL, self.FAILING, self.SLOW, WELL]):
+        for seen, after in pairwise([WELL, self.FAILING, self.SLOW, WELL, self.LATE_AT_1, self.WELL_BUT_1, WELL]):
             assert self.note(store, seen, after, f"{after}")
             assert self.note(store, seen, after, f"{after}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,7 +32,7 @@ from renderbell.schedule import WEBHOOK_RETRIES
 from renderbell.store import UnreadableItemError, task_key
 from renderbell.task import Request, Webhook, cancel, delete, new_task
 from renderbell.webhooks import deliveries_for, receiver_of
-from tests.deployment import API, NOTIFIER, OWNER, Deployment, Receivers, processing, succeeded
+from tests.deployment import API, NOTIFIER, OWNER, Deployment, Receivers, failed, processing, succeeded
 from tests.fakes import captured_log
 from tests.virtual import START, DiedError
 
@@ -314,6 +314,7 @@ class TestAReceiverInTrouble:
         "the same with a URL for each task": (lambda number: f"{DEAD}?task={number}", Answer(200), 14, HOOK),
         "a receiver that says 500 at a URL for each task": (lambda number: f"{DEAD}?{number}", Answer(500), 0.1, HOOK),
         "a dead endpoint of the same host": (lambda number: DEAD, TIMEOUT, 15, SHARED),
+        "an endpoint of the same host that answers 200 after 14 s": (lambda number: DEAD, Answer(200), 14, SHARED),
         "an endpoint of the same host that says 500": (lambda number: DEAD, Answer(500), 0.1, SHARED),
     }
 
@@ -360,8 +361,9 @@ class TestASlowReceiver:
         world = Deployment()
         world.receivers.latency_s = 5
         written = health_writes(world, "RECEIVER#")
-        world.register(succeeded(), webhooks=[HOOK])
+        first = [world.register(succeeded(), webhooks=[HOOK], at_s=at_s) for at_s in (0, 7)]
         world.run(20)
+        assert [len(world.messages(task)) for task in first] == [1, 1], "the first late answer put nobody off"
         assert receiver_at(world, HOOK) == ReceiverHealth(ReceiverState.SLOW, endpoint_id(HOOK))
         assert health_of(world) == HEALTHY, "it was heard"
         second = world.register(succeeded(), webhooks=[HOOK], at_s=20)
@@ -376,7 +378,41 @@ class TestASlowReceiver:
         third = world.register(succeeded(), webhooks=[HOOK], at_s=110)
         world.run(115)
         assert len(world.messages(third)) == 1
-        assert written() == 2
+        assert written() == 3
+
+    def test_that_is_so_for_one_answer_in_a_hundred_puts_nobody_off(self, measured: Callable[[str], None]) -> None:
+        world = Deployment(notifiers=20)
+        world.receivers = ColdReceivers(world.world, latency_s=0.2, every=100)
+        tasks = [world.register(failed(), webhooks=[HOOK], at_s=number) for number in range(600)]
+        world.tick_every_minute(until_s=660)
+        world.run(660)
+        late_s = sorted(
+            world.messages(task)[0].at_s - (world.task(task).history[-1].at - START).total_seconds() for task in tasks
+        )
+        measured(f"600 webhooks to a receiver with a cold start of 6 s every 100: worst {late_s[-1]:.1f} s late")
+        assert late_s[-6] > 5, "some met it"
+        assert late_s[-1] <= 10
+        assert receiver_at(world, HOOK) == WELL
+
+    def test_is_known_at_its_endpoint_though_another_of_the_host_answers_in_between(self) -> None:
+        world = Deployment()
+        cold, good = "https://hooks.example.com/cold", "https://hooks.example.com/good"
+        world.receivers.latencies_s[cold] = 6
+        for number in range(3):
+            world.register(succeeded(), webhooks=[cold], at_s=number * 10)
+            world.register(succeeded(), webhooks=[good], at_s=number * 10 + 8)
+        world.run(45)
+        assert receiver_at(world, cold) == ReceiverHealth(ReceiverState.SLOW, endpoint_id(cold))
+        assert [one.url for one in world.receivers.received] == [cold, good, cold, good, good]
+
+    def test_for_one_answer_leaves_a_near_retry_to_who_waits_for_it(self) -> None:
+        world = Deployment()
+        world.receivers.answers[HOOK] = [Answer(204), DOWN, Answer(204)]
+        world.receivers = ColdReceivers(world.world, answers=world.receivers.answers, latency_s=0.2, every=3, first=0)
+        world.register(succeeded(), webhooks=[HOOK])
+        second = world.register(succeeded(), webhooks=[HOOK], at_s=10)
+        world.run(30)
+        assert len(world.messages(second)) == 2
 
     def test_that_takes_a_little_less_is_not_slow(self) -> None:
         world = Deployment()
@@ -391,6 +427,8 @@ class TestASlowReceiver:
         world = Deployment()
         task = plant(world, 1)
         slow = Answer(200, duration_ms=9000)
+        late = ReceiverHealth(ReceiverState.LATE, endpoint_id(HOOK))
+        world.store.note_receiver_health(OWNER, receiver_of(HOOK), WELL, late, now=START, token="test")
         held = world.store.claim_delivery(delivery_of(world, task), "token-0", START + timedelta(seconds=60))
         assert held is not None
         world.store.put_attempt(attempt_of(held, slow, judge(held, slow, START, 0.5)), None)
@@ -452,6 +490,78 @@ class TestASharedHost:
         world.invoke(NOTIFIER, {"items": [key_of(task, url) for task, url in zip(tasks, urls, strict=True)]})
         world.run(60)
         assert len(world.receivers.received) == 5
+
+    def test_with_five_endpoints_that_hang_and_more_is_heard_at_a_good_one(
+        self, measured: Callable[[str], None]
+    ) -> None:
+        """Each of them has a new delivery three times a minute, as the good one has."""
+        world = Deployment(notifiers=20)
+        dead = [f"https://hooks.example.com/dead/{number}" for number in range(20)]
+        for url in dead:
+            world.receivers.answers[url] = [TIMEOUT]
+            world.receivers.latencies_s[url] = 15
+        good = []
+        for at_s in range(0, 600, 20):
+            for number, url in enumerate(dead):
+                world.register(failed(), webhooks=[url], at_s=at_s + number * 20 / 21)
+            good.append(world.register(failed(), webhooks=[self.B], at_s=at_s + 19))
+        world.tick_every_minute(until_s=720)
+        world.run(720)
+        heard = [[one.at_s for one in world.messages(task)] or [math.inf] for task in good]
+        ended_s = [(world.task(task).history[-1].at - START).total_seconds() for task in good]
+        late_s = sorted(times[0] - end_s for times, end_s in zip(heard, ended_s, strict=True))
+        measured(f"a good URL beside 20 of its host that hang: p50 {late_s[15]:.1f} s, worst {late_s[-1]:.1f} s late")
+        assert late_s[-1] <= 81, "put off for a minute while the host is slow altogether, and then first in turn"
+
+    def many(self, world: Deployment, *, failing: int) -> tuple[list[str], list[tuple[str, str]]]:
+        """Deliveries to that many failing endpoints of the host and then to a good one: the URLs, and the keys."""
+        urls = [f"{self.A}?{number}" for number in range(failing)]
+        for url in urls:
+            world.receivers.answers[url] = [TIMEOUT]
+            mark_failing(world, url)
+        urls.append(self.B)
+        keys = [key_of(plant(world, number, url), url) for number, url in enumerate(urls)]
+        return urls, [(key["pk"], key["sk"]) for key in keys]
+
+    def deliver(self, world: Deployment, keys: Sequence[tuple[str, str]], store: Any) -> list[str]:
+        """Delivers them with that store, and answers which URLs were called."""
+        deliverer = replace(world.notifier().deliverer, store=store)
+        world.world.spawn(lambda: deliverer.deliver_due(keys, lambda: 300))
+        world.run(60)
+        return [one.url for one in world.receivers.received]
+
+    def test_is_asked_at_failing_endpoints_last(self) -> None:
+        world = Deployment()
+        urls, keys = self.many(world, failing=120)
+        called = self.deliver(world, keys, world.store)
+        assert sorted(called) == sorted([self.B, *urls[:9]]), "four beside it, and five that all hang"
+        assert called[0] == self.B
+
+    def test_is_asked_in_order_where_its_endpoints_health_cannot_be_read(self) -> None:
+        world = Deployment()
+        urls, keys = self.many(world, failing=10)
+        with captured_log() as lines:
+            called = self.deliver(world, keys, _Faulty(world.store, "failing_endpoints", 0))
+        assert sorted(called) == urls[:5]
+        assert "endpoints' health not read" in [line["message"] for line in lines]
+
+    def test_with_few_endpoints_costs_no_reading_of_them_all(self) -> None:
+        world = Deployment()
+        _, keys = self.many(world, failing=4)
+        with captured_log() as lines:
+            called = self.deliver(world, keys, _Faulty(world.store, "failing_endpoints", 0))
+        assert len(called) == 5
+        assert "endpoints' health not read" not in [line["message"] for line in lines]
+
+    def test_is_known_by_the_first_delivery_that_can_be_read(self) -> None:
+        world = Deployment()
+        _, keys = self.many(world, failing=10)
+        spoil(world, {"pk": keys[0][0], "sk": keys[0][1]}, state={"S": "nonsense"})
+        for name, number in (("TASK", 1), ("REQUEST", 1)):
+            world.table.delete_item(TableName="table", Key=wire({"pk": keys[number][0], "sk": name}))
+        world.table.delete_item(TableName="table", Key=wire({"pk": keys[1][0], "sk": keys[1][1]}))
+        assert self.B in self.deliver(world, keys, world.store)
+        assert world.counts["UnreadableDelivery"] <= 1
 
     def test_that_says_500_at_every_endpoint_is_asked_at_each_once(self) -> None:
         world = Deployment()
@@ -544,6 +654,20 @@ class DeadlyReceivers(Receivers):
         self.deaths += 1
         self.world.kill(process)
         raise DiedError
+
+
+@dataclass
+class ColdReceivers(Receivers):
+    """Receivers, of which every so many calls meet a cold start of 6 s; `first` is the first of them."""
+
+    every: int = 100
+    first: int = 50
+    calls: int = 0
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float = 15.0) -> Answer:
+        self.latencies_s[url] = 6.0 if self.calls % self.every == self.first else self.latency_s
+        self.calls += 1
+        return super().post(url, headers, body, timeout_s)
 
 
 @dataclass

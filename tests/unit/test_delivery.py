@@ -220,24 +220,41 @@ class TestAnInterruptedAttempt:
 FAILING = ReceiverHealth(ReceiverState.FAILING)
 SLOW_AT_1, SLOW_AT_2 = (ReceiverHealth(ReceiverState.SLOW, endpoint) for endpoint in ("url_1", "url_2"))
 SLOW = ReceiverHealth(ReceiverState.SLOW)
-RECEIVERS = [WELL, FAILING, SLOW_AT_1, SLOW_AT_2, SLOW]
+LATE_AT_1, LATE_AT_2 = (ReceiverHealth(ReceiverState.LATE, endpoint) for endpoint in ("url_1", "url_2"))
+WELL_BUT_1, WELL_BUT_2 = (ReceiverHealth(ReceiverState.WELL, endpoint) for endpoint in ("url_1", "url_2"))
+FAILING_BUT_1, FAILING_BUT_2 = (ReceiverHealth(ReceiverState.FAILING, endpoint) for endpoint in ("url_1", "url_2"))
+ROWLESS = [WELL, FAILING, WELL_BUT_1, WELL_BUT_2, FAILING_BUT_1, FAILING_BUT_2]  # the last answer was not late
+RECEIVERS = [*ROWLESS, LATE_AT_1, LATE_AT_2, SLOW_AT_1, SLOW_AT_2, SLOW]
 
 
 class TestAReceiver:
-    SLOW_ANSWERS = (
+    SILENCES = (
         Answer(None, "timeout", duration_ms=15_000),
         Answer(None, "connection", duration_ms=3),  # it said nothing, and the next may take longer to say it
-        Answer(204, duration_ms=5000),
-        Answer(500, duration_ms=14_000),
-        Answer(410, duration_ms=5001),
     )
+    LATE_ANSWERS = (Answer(204, duration_ms=5000), Answer(500, duration_ms=14_000), Answer(410, duration_ms=5001))
+    SLOW_ALREADY = ((SLOW_AT_1, SLOW_AT_1), (SLOW_AT_2, SLOW), (SLOW, SLOW))
 
-    @pytest.mark.parametrize("answer", SLOW_ANSWERS)
+    @pytest.mark.parametrize("answer", SILENCES)
+    @pytest.mark.parametrize(
+        ("before", "after"), [*((one, SLOW_AT_1) for one in (*ROWLESS, LATE_AT_1, LATE_AT_2)), *SLOW_ALREADY]
+    )
+    def test_that_says_nothing_is_slow_at_one_endpoint_and_with_a_second_at_all(
+        self, before: ReceiverHealth, answer: Answer, after: ReceiverHealth
+    ) -> None:
+        assert receiver_after(before, "url_1", answer) == after
+
+    @pytest.mark.parametrize("answer", LATE_ANSWERS)
+    @pytest.mark.parametrize("before", [WELL, FAILING, WELL_BUT_2, FAILING_BUT_2])
+    def test_that_takes_long_once_is_late(self, before: ReceiverHealth, answer: Answer) -> None:
+        assert receiver_after(before, "url_1", answer) == LATE_AT_1
+
+    @pytest.mark.parametrize("answer", LATE_ANSWERS)
     @pytest.mark.parametrize(
         ("before", "after"),
-        [(WELL, SLOW_AT_1), (FAILING, SLOW_AT_1), (SLOW_AT_1, SLOW_AT_1), (SLOW_AT_2, SLOW), (SLOW, SLOW)],
+        [*((one, SLOW_AT_1) for one in (LATE_AT_1, LATE_AT_2, WELL_BUT_1, FAILING_BUT_1)), *SLOW_ALREADY],
     )
-    def test_that_takes_long_is_slow_at_one_endpoint_and_with_a_second_at_all(
+    def test_that_takes_long_twice_in_a_row_is_slow_as_after_a_silence(
         self, before: ReceiverHealth, answer: Answer, after: ReceiverHealth
     ) -> None:
         assert receiver_after(before, "url_1", answer) == after
@@ -245,7 +262,7 @@ class TestAReceiver:
     @pytest.mark.parametrize(
         ("answer", "said"), [(Answer(204, duration_ms=4999), WELL), (Answer(500, duration_ms=10), FAILING)]
     )
-    @pytest.mark.parametrize("before", [WELL, FAILING, SLOW_AT_1, SLOW])
+    @pytest.mark.parametrize("before", [WELL, FAILING, LATE_AT_1, WELL_BUT_1, FAILING_BUT_1, SLOW_AT_1, SLOW])
     def test_that_answers_soon_is_what_it_says(
         self, before: ReceiverHealth, answer: Answer, said: ReceiverHealth
     ) -> None:
@@ -255,6 +272,13 @@ class TestAReceiver:
     def test_that_hangs_at_one_endpoint_is_not_cleared_by_another(self, answer: Answer) -> None:
         assert receiver_after(SLOW_AT_2, "url_1", answer) == SLOW_AT_2
 
+    @pytest.mark.parametrize(("answer", "said"), [(Answer(204), WELL_BUT_2), (Answer(500), FAILING_BUT_2)])
+    @pytest.mark.parametrize("before", [LATE_AT_2, WELL_BUT_2, FAILING_BUT_2])
+    def test_that_was_late_at_one_endpoint_has_that_row_ended_by_another_but_not_forgotten(
+        self, before: ReceiverHealth, answer: Answer, said: ReceiverHealth
+    ) -> None:
+        assert receiver_after(before, "url_1", answer) == said
+
     @pytest.mark.parametrize("error", [INTERNAL, INTERRUPTED, REFUSED])
     @pytest.mark.parametrize("before", RECEIVERS)
     def test_is_not_judged_by_what_is_not_its_doing(self, before: ReceiverHealth, error: str) -> None:
@@ -262,11 +286,11 @@ class TestAReceiver:
         assert receiver_after(before, "url_1", answer) == before
 
     def test_is_slow_at_the_one_endpoint_that_is_known_or_at_all(self) -> None:
-        assert [one.is_slow_at("url_1") for one in RECEIVERS] == [False, False, True, False, True]
+        assert [one for one in RECEIVERS if one.is_slow_at("url_1")] == [SLOW_AT_1, SLOW]
 
 
 def test_a_record_tells_again_how_long_the_answer_took() -> None:
     slow = Answer(204, duration_ms=6000)
     held = a_delivery()
     record = replace(recorded(held, slow, judge(held, slow, START, 0.5), START), duration_ms=slow.duration_ms)
-    assert receiver_after(WELL, "url_1", answer_of(record)) == SLOW_AT_1
+    assert receiver_after(WELL, "url_1", answer_of(record)) == LATE_AT_1

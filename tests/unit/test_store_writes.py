@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from renderbell.delivery import WELL, Answer, ReceiverHealth, ReceiverState, judge
+from renderbell.delivery import HEALTHY, WELL, Answer, EndpointHealth, ReceiverHealth, ReceiverState, judge
 from renderbell.errors import ConflictError, VersionConflictError
 from renderbell.expressions import to_wire
 from renderbell.store import BUSY_RETRIES, ApiKey, Store, Work, endpoint_of
@@ -306,3 +306,47 @@ def test_a_receiver_that_fails_is_forgotten_after_a_month() -> None:
     rig.store.note_receiver_health("o", "a.example", WELL, ReceiverHealth(ReceiverState.SLOW), now=BORN, token="t")
     (item,) = rig.table.items()
     assert item["ttl"] == {"N": f"{int((BORN + timedelta(days=30)).timestamp())}"}
+
+
+class _Unserved:
+    """A table that leaves all but one of the keys of a batch for another call, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self._table = in_process_table("table")
+        self.times = times
+        self.asked: list[int] = []
+
+    def batch_get_item(self, *, RequestItems: Any) -> dict[str, Any]:  # noqa: N803
+        keys = RequestItems["table"]["Keys"]
+        self.asked.append(len(keys))
+        served = keys[:1] if self.times else keys
+        answer = self._table.batch_get_item(RequestItems={"table": {"Keys": served}})
+        if self.times and len(keys) > 1:
+            answer["UnprocessedKeys"] = {"table": {"Keys": keys[1:]}}
+        self.times -= 1 if self.times else 0
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._table, name)
+
+
+@pytest.mark.parametrize(
+    ("times", "asked", "failing"),
+    [
+        (0, [9], 9),
+        (2, [9, 8, 7], 9),
+        (99, [9, 8, 7, 6, 5], 5),  # the others count as well
+    ],
+)
+def test_endpoints_that_a_batch_leaves_unread_are_asked_for_again_a_few_times(
+    times: int, asked: list[int], failing: int
+) -> None:
+    table, paused_s = _Unserved(times), list[float]()
+    store = Store(cast("DynamoDBClient", table), "table", pause=paused_s.append)
+    endpoints = [f"url_{number}" for number in range(9)]
+    for endpoint in endpoints:
+        store.note_endpoint_health("o", endpoint, HEALTHY, EndpointHealth(BORN), "t")
+    assert len(store.failing_endpoints("o", endpoints)) == failing
+    assert table.asked == asked
+    assert len(paused_s) == len(asked) - 1
+    assert all(0.05 <= pause_s <= 0.8 for pause_s in paused_s)

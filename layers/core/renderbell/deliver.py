@@ -19,13 +19,13 @@ from renderbell.delivery import (
     INTERNAL,
     INTERRUPTED,
     MAX_ANSWER_KEPT,
-    WELL,
     Answer,
     Attempt,
     Delivery,
     DeliveryState,
     EndpointHealth,
     ReceiverHealth,
+    ReceiverState,
     after_answer,
     answer_of,
     as_recorded,
@@ -65,6 +65,7 @@ class DeliveryStore(Protocol):
     def remove_attempt(self, attempt: Attempt) -> None: ...
     def attempts(self, task_id: str) -> tuple[Attempt, ...]: ...
     def endpoint_health(self, owner: str, endpoint_id: str) -> EndpointHealth: ...
+    def failing_endpoints(self, owner: str, endpoint_ids: Collection[str]) -> set[str]: ...
     def note_endpoint_health(
         self, owner: str, endpoint_id: str, seen: EndpointHealth, after: EndpointHealth, token: str
     ) -> bool: ...
@@ -151,10 +152,11 @@ class Deliverer:
     def deliver_due(self, keys: Sequence[tuple[str, str]], seconds_left: Callable[[], float]) -> None:
         """Sends due deliveries of one receiver, a few side by side.
 
-        An endpoint's others are left out once one of its has failed, and all that are left where none of those sent
-        together was answered at all. One that may have ended the process that sent it last is sent alone, after those
-        that were read with it.
+        Endpoints that are known to fail come last. An endpoint's others are left out once one of its has failed, and
+        all that are left where none of those sent together was answered at all. One that may have ended the process
+        that sent it last is sent alone, after those that were read with it.
         """
+        keys = self._failing_last(keys)
         records = _Records(self.store)
         ends_at = self.clock() + timedelta(seconds=SENDING_S)
         failing: set[str] = set()
@@ -170,6 +172,33 @@ class Deliverer:
                 if answers and all(answer.status is None for answer in answers):
                     return
                 failing.update(one.after.endpoint_id for one in tried if one.stops)
+
+    def _failing_last(self, keys: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """The same keys, those of failing endpoints after all others; as they are where one batch has them all.
+
+        Five that hang would else fill the first batch at each turn, and end the invocation before a good one's.
+        """
+        endpoints = {endpoint_id for _, sk in keys if (endpoint_id := endpoint_of(sk)) is not None}
+        if len(endpoints) <= SIDE_BY_SIDE:
+            return keys
+        try:
+            owner = self._owner(keys)
+            failing = set() if owner is None else self.store.failing_endpoints(owner, endpoints)
+        except Exception:  # they are only less well sorted
+            logger.exception("endpoints' health not read")
+            return keys
+        return sorted(keys, key=lambda key: endpoint_of(key[1]) in failing)
+
+    def _owner(self, keys: Sequence[tuple[str, str]]) -> str | None:
+        """Whose deliveries these are, as the first of them says that is there and can be read."""
+        for pk, sk in keys:
+            try:
+                one = self.store.delivery(pk, sk)
+            except UnreadableItemError:  # told of when it is its turn
+                continue
+            if one is not None:
+                return one.owner
+        return None
 
     def _send(
         self, group: Sequence[Delivery], failing: Collection[str], records: _Records, seconds_left: Callable[[], float]
@@ -358,7 +387,7 @@ class Deliverer:
         return True
 
     def _note_receiver(self, of: Delivery, answer: Answer, seen: ReceiverHealth, now: datetime) -> bool:
-        """Keeps what an answer says of its receiver, where that is something new; whether all was well until then.
+        """Keeps what an answer says of its receiver, where that is something new; whether it was in no trouble before.
 
         Who comes second says his word once more, to what the first has written: a second endpoint's is something new.
         """
@@ -370,7 +399,7 @@ class Deliverer:
                     return False
                 token = self.new_token()
                 if self.store.note_receiver_health(of.owner, of.receiver, before, after, now=now, token=token):
-                    return before == WELL
+                    return before.state in {ReceiverState.WELL, ReceiverState.LATE}
         except Exception:  # the next attempt notes it
             logger.exception("receiver's health not kept", extra={"endpoint_id": of.endpoint_id})
         return False

@@ -128,7 +128,8 @@ class ReceiverState(StrEnum):
 
     WELL = "well"
     FAILING = "failing"  # it said no, and soon
-    SLOW = "slow"  # it said nothing, or took 5 s or more, whatever it said then
+    LATE = "late"  # it took 5 s or more for an answer, once: a cold start, perhaps
+    SLOW = "slow"  # it said nothing, or took 5 s or more again, whatever it said then
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,8 @@ class ReceiverHealth:
     """A receiver's state; where it is slow, `endpoint_id` is the one endpoint that this is known of (None: several).
 
     A host may be shared: one URL that hangs must not hold up the others, and URLs that hang one after another must.
+    Where it is not slow, `endpoint_id` is the last that was late and has not answered soon since: what others answer
+    says nothing of it, but ends a row.
     """
 
     state: ReceiverState = ReceiverState.WELL
@@ -150,17 +153,25 @@ WELL = ReceiverHealth()
 
 
 def receiver_after(health: ReceiverHealth, endpoint_id: str, answer: Answer) -> ReceiverHealth:
-    """A receiver's health after one of its endpoints' answers; what is not its own doing changes nothing."""
+    """A receiver's health after one of its endpoints' answers; what is not its own doing changes nothing.
+
+    One late answer puts nobody off; it is slow with a second in a row, the receiver's or the endpoint's own, and with
+    the first silence.
+    """
     if not answer.tells_of_receiver:
         return health
     known = health.state is ReceiverState.SLOW
     if answer.status is None or answer.duration_ms >= SLOW_S * 1000:
         if known and health.is_slow_at(endpoint_id):
             return health
+        again = known or health.state is ReceiverState.LATE or health.endpoint_id == endpoint_id
+        if answer.status is not None and not again:
+            return ReceiverHealth(ReceiverState.LATE, endpoint_id)
         return ReceiverHealth(ReceiverState.SLOW, None if known else endpoint_id)
     if known and not health.is_slow_at(endpoint_id):
         return health
-    return WELL if answer.delivered else ReceiverHealth(ReceiverState.FAILING)
+    said = ReceiverState.WELL if answer.delivered else ReceiverState.FAILING
+    return ReceiverHealth(said, None if health.endpoint_id == endpoint_id else health.endpoint_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

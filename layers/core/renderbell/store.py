@@ -86,6 +86,7 @@ CONFLICT_PAUSE_S = 0.05  # the most; as long as another's transaction takes
 THROTTLED_PAUSES_S = (0.1, 0.2, 0.4, 0.8)  # the most, before each repetition; a request to the API has 28 s
 THROTTLED = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})  # as reasons of a cancelled transaction
 BUSY_RETRIES = len(THROTTLED_PAUSES_S)
+MOST_READ_AT_ONCE = 100  # items, by BatchGetItem
 FAILING_KEPT_S = 30 * 86_400
 HEALTH_ATTRIBUTES = ("failing", "confirmed", "disabled")  # of an endpoint, in the order of `EndpointHealth`
 
@@ -489,6 +490,16 @@ class Store:
         item = self._get(self._endpoint_key(owner, endpoint_id)) or {}
         return EndpointHealth(*(items.parse_time(item[name]) if name in item else None for name in HEALTH_ATTRIBUTES))
 
+    def failing_endpoints(self, owner: str, endpoint_ids: Iterable[str]) -> set[str]:
+        """Which of an owner's endpoints fail, read eventually consistently; one that is not served counts as well."""
+        keys = [to_wire(self._endpoint_key(owner, endpoint_id)) for endpoint_id in sorted(set(endpoint_ids))]
+        found: set[str] = set()
+        for first in range(0, len(keys), MOST_READ_AT_ONCE):
+            for item in self._batch_get(keys[first : first + MOST_READ_AT_ONCE]):
+                if HEALTH_ATTRIBUTES[0] in item:
+                    found.add(item["sk"].removeprefix("ENDPOINT#"))
+        return found
+
     def note_endpoint_health(
         self, owner: str, endpoint_id: str, seen: EndpointHealth, after: EndpointHealth, token: str
     ) -> bool:
@@ -787,6 +798,19 @@ class Store:
     def _get(self, key: Key, *, consistent: bool = True) -> dict[str, Any] | None:
         answer = self._client.get_item(TableName=self._table, Key=to_wire(key), ConsistentRead=consistent)
         return from_wire(answer["Item"]) if "Item" in answer else None
+
+    def _batch_get(self, keys: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Those of up to 100 items that are there, in no order, but for what is not served after a few calls."""
+        left: Any = {self._table: {"Keys": keys}}
+        for pause_s in (*THROTTLED_PAUSES_S, None):
+            answer = self._client.batch_get_item(RequestItems=left)
+            yield from map(from_wire, answer["Responses"].get(self._table, []))
+            left = answer.get("UnprocessedKeys")
+            if not left:
+                return
+            if pause_s is not None:
+                self._pause(_jittered(pause_s, 0.5))
+        logger.warning("items not read", extra={"number": len(left[self._table]["Keys"])})
 
     def _query(self, **query: Any) -> Iterator[dict[str, Any]]:
         start: dict[str, Any] = {}
