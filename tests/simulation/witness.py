@@ -180,6 +180,10 @@ class Witness:
         if new is None or not int(new["steps"]["N"]):
             lane.stepped_s, lane.steps = None, 0
             self._back_offs.pop(name, None)
+            if new is None:  # it has answered somebody well, which the others learn when they want to probe
+                for (_, of), other in self._lanes.items():
+                    if of == name:
+                        other.bad, other.inherited = 0, 0
             if new is not None:
                 self._back_offs[name] = _BackOff(0, int(new["failures"]["N"]), 0.0, now_s, process)
             return
@@ -246,7 +250,8 @@ class Witness:
             if mine and not lane.good_after_step and any(began_s > item.written_s for began_s in lane.flying):
                 self._wrong(f"{name} was sent a second probe while one was under way")
         asked_on = lane.bad >= FAILURES_BEFORE_BACKOFF and lane.bad_since_s < now_s - ANSWERED_S
-        if asked_on and lane.stepped_s is None and not harmed and not resumed:
+        holds = self._claims.get(name, (None, 0.0))[0] is process  # of a back-off that another has begun
+        if asked_on and lane.stepped_s is None and not holds and not harmed and not resumed:
             self._wrong(f"{name} was asked on after {lane.bad} failures in a row")
         most = self._most_at_once.get(name)
         lane.flying.append(now_s)
