@@ -205,6 +205,7 @@ def test_a_dead_connection_is_not_asked_for_each_of_its_suspects() -> None:
     world.tick_at(80)
     world.run(100)
     assert sum(len(world.polls(task)) for task in tasks) == 4, "its back-off holds for suspects too"
+    assert world.counts["PollInterrupted"] == 0
 
 
 def test_what_a_suspect_was_answered_but_cannot_be_stored_is_no_death() -> None:
@@ -227,6 +228,29 @@ def test_what_a_suspect_was_answered_but_cannot_be_stored_is_no_death() -> None:
     assert world.counts["PollNotKept"] == 1
     assert not world.task(task).apart
     assert world.counts["PollInterrupted"] == 0
+
+
+def test_a_suspect_that_there_was_no_time_to_ask_is_no_death() -> None:
+    world = Deployment()
+    world.wakes = False
+    world.connect("often", poll_interval_s=3)
+    suspect, _ = world.register(processing()), world.register(processing(), connection="often")
+    world.run(1)
+    died = Lease(0, "dead", START, False, Served(START), 1, 4, suspects={suspect: 1})
+    world.store.take_lease(died, seen=None)
+    save = world.store.save
+
+    def slow(before: Task, after: Task, *more: Any, **options: Any) -> Task:
+        if after.apart:
+            world.world.sleep(12)
+        return save(before, after, *more, **options)
+
+    world.store.save = slow  # type: ignore[method-assign]
+    world.tick_at(5)
+    world.tick_at(160)  # asks for relief some 17 s before the first one's last poll must have ended
+    world.run(182)
+    assert not world.task(suspect).apart, "it goes on among the others"
+    assert world.task(suspect).last_poll_error is None
 
 
 @pytest.mark.parametrize("attribute", ["expires_at", "created_at"])

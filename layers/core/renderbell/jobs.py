@@ -154,12 +154,11 @@ class Jobs:
             if put_off is None or put_off.after is put_off.before:
                 return None  # it is gone, or another asks
             started_at = self.clock()
-            if started_at + timedelta(seconds=POLL_TIMEOUT_S) > last:
-                return None  # the write took so long that the next tick may have begun
-            polled = self.poll(put_off.after, POLL_TIMEOUT_S)()
-            if not polled.kept:
+            in_time = started_at + timedelta(seconds=POLL_TIMEOUT_S) <= last  # else the next tick may have begun
+            polled = self.poll(put_off.after, POLL_TIMEOUT_S)() if in_time else None
+            if polled is None or not polled.kept:
                 change_task(self.store, put_off.after, back_among, self.clock)  # nobody died
-            return PolledApart(task, started_at, polled)
+            return None if polled is None else PolledApart(task, started_at, polled)
 
         return poll
 

@@ -500,17 +500,14 @@ class _Tick:
                 return
             group = [one for one in waiting[:side_by_side] if not one.task.apart and one.not_before <= now]
             group = group or waiting[:1]
-            for one in group:
-                waiting.remove(one)
-                if one.task.apart:
-                    logger.error(
-                        "poll interrupted", extra={"task_id": one.task.task_id, "connection": one.task.connection}
-                    )
-                    self._p.count("PollInterrupted", 1)
+            waiting = [one for one in waiting if one not in group]
+            asked = [one for one in group if one.task.connection not in self._dead]
+            for task in (one.task for one in asked if one.task.apart):
+                logger.error("poll interrupted", extra={"task_id": task.task_id, "connection": task.connection})
+                self._p.count("PollInterrupted", 1)
             self._p.flush()
-            for one in group:
-                if one.task.connection not in self._dead:
-                    self._submit(self._work.poll_apart(one, self._last))
+            for one in asked:
+                self._submit(self._work.poll_apart(one, self._last))
             self._settle()
 
     def _sleep_until(self, at: datetime) -> None:
