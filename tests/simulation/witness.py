@@ -180,10 +180,6 @@ class Witness:
         if new is None or not int(new["steps"]["N"]):
             lane.stepped_s, lane.steps = None, 0
             self._back_offs.pop(name, None)
-            if new is None:  # it has answered somebody well, which the others learn when they want to probe
-                for (_, of), other in self._lanes.items():
-                    if of == name:
-                        other.bad, other.inherited = 0, 0
             if new is not None:
                 self._back_offs[name] = _BackOff(0, int(new["failures"]["N"]), 0.0, now_s, process)
             return
