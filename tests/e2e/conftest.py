@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +19,12 @@ from tests.e2e.hostile import Hostile
 POLL_INTERVAL_S = 1.0
 
 
+def first_of_its_kind(stack: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Fails where another process of this run has deployed the same stack: `tests/conftest.py` should prevent it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        (tmp_path_factory.getbasetemp().parent / stack).mkdir()
+
+
 @pytest.fixture(scope="session")
 def hostile() -> Iterator[Hostile]:
     """A provider and receiver that repeats the secrets it is sent."""
@@ -27,21 +33,15 @@ def hostile() -> Iterator[Hostile]:
 
 
 @pytest.fixture(scope="session")
-def client(tmp_path_factory: pytest.TempPathFactory, hostile: Hostile) -> Iterator[Client]:
-    """A client of the real template, deployed to an emulator."""
+def client(tmp_path_factory: pytest.TempPathFactory, hostile: Hostile, unwoken: Unwoken) -> Iterator[Client]:
+    """A client of the real template, deployed to an emulator; what nobody wakes goes on beside it."""
+    first_of_its_kind("stack", tmp_path_factory)
     with running_house(
         tmp_path_factory.mktemp("house"), say=lambda text: None, poll_interval_s=POLL_INTERVAL_S
     ) as house:
         for connection in hostile.connections():  # before a function has read any
             put_connection(house.stack.aws_endpoint_url, house.stack.name, connection)
         yield Client(house)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps all that needs a deployed stack on one worker, so that each stack is deployed once."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("deployed"))
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ class Unwoken:
     rare: dict[str, Any]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def unwoken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unwoken]:
     """Registers tasks that only the schedule finds; they go on in minutes, beside the other tests."""
+    first_of_its_kind("unwoken stack", tmp_path_factory)
     with running_house(
         tmp_path_factory.mktemp("unwoken"), say=lambda text: None, poll_interval_s=POLL_INTERVAL_S
     ) as house:

@@ -15,7 +15,7 @@ from local.providers.server import Simulators
 from local.receiver import Receiver
 from local.stack import allow_what_the_emulator_misjudges, deploy
 from tests.e2e.client import Client
-from tests.e2e.conftest import POLL_INTERVAL_S
+from tests.e2e.conftest import POLL_INTERVAL_S, first_of_its_kind
 
 pytestmark = pytest.mark.e2e
 
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A client of a stack whose emulator checks every call of its functions against their roles."""
+    first_of_its_kind("guarded stack", tmp_path_factory)
     with (
         Emulator(tmp_path_factory.mktemp("guarded"), enforce_iam=True) as emulator,
         Simulators() as simulators,

@@ -210,8 +210,7 @@ def wait_for_the_ends(client: Client, tasks: Mapping[str, str]) -> None:
         deliveries = [one for task_id in tasks.values() for one in client.task(task_id)["deliveries"]]
         return len(deliveries) == 2 * len(tasks) and all(one["tries"] for one in deliveries)
 
-    # One that is down is the poller's: a minute later, and every 20 s until all have been tried.
-    client.until(tried, "an attempt of every delivery", limit_s=240)
+    client.until(tried, "an attempt of every delivery", limit_s=90)
 
 
 def knock_with_wrong_keys(client: Client, watch: Watched, wrong: str) -> None:
@@ -270,7 +269,9 @@ def wait_for_the_log(client: Client, watch: Watched, tasks: Mapping[str, str]) -
 
     def written() -> bool:
         lines = [text for _, text in watch.logs() if "task_id" in text]
-        return all(any(task_id in line for line in lines) for task_id in polled | copied)
+        of_polls = [line for line in lines if "poll brought no observation" in line]
+        told = {task_id for task_id in polled if any(task_id in line for line in of_polls)}
+        return told == polled and all(any(task_id in line for line in lines) for task_id in copied)
 
     client.until(written, "the functions' own words on the troubles")
 

@@ -84,7 +84,7 @@ def forced_delete_during_copy(world: Universe) -> None:
 
 def endpoint_that_fails_twice(world: Universe) -> None:
     video(world, SMALL)
-    world.receivers.answers[HOOK] = [Answer(500), Answer(None, error="timeout"), Answer(200)]
+    world.receivers.answers[HOOK] = [Answer(500), Answer(None, error="timeout", duration_ms=15_000), Answer(200)]
     world.register(succeeded(), webhooks=[HOOK])
 
 

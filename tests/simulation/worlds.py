@@ -30,6 +30,7 @@ from tests.virtual import START, Process
 
 STORM_S = 600.0  # from then on nothing goes wrong any more, so that every promise can be kept
 MOST_TASKS = 30  # of a world
+OUTLASTING = 0.4  # the share of worlds in which tasks are still polled when the storm has settled
 CROWDED_S = 150.0
 CROWD = 12
 DIES_WITHIN = {POLLER: 300, NOTIFIER: 20, "api": 6}  # calls
@@ -212,6 +213,7 @@ class RandomWorld:
     def _populate(self) -> None:
         rng, world = self.rng, self.universe
         world.connections.clear()
+        self._outlasts = rng.random() < OUTLASTING
         for number in range(rng.randint(1, 4)):
             self._connect(f"c{number}")
         urls = [f"https://r{number}.example.com/hook" for number in range(rng.randint(1, 4))]
@@ -258,7 +260,8 @@ class RandomWorld:
 
     def _receive(self, url: str) -> None:
         rng = self.rng
-        kind = rng.choice(["good", "good", "good", "slow", "flaky", "down for a while", "dead", "gone", "refused"])
+        often, seldom = ["good"] * 3 + ["slow", "flaky", "down for a while"], ["dead", "gone", "refused"]
+        kind = rng.choice(2 * often + seldom)
         hint_s = rng.choice([60.0, 900.0, 7000.0])
         until_s = rng.uniform(100, 2000)
         own = random.Random(rng.random())
@@ -294,7 +297,8 @@ class RandomWorld:
         outcome = rng.choice(
             ["video"] * 6 + ["two videos", "failed", "cancelled", "unknown", "no file", "never", "unknown at first"]
         )
-        lasts_s = rng.choice([0.0, rng.uniform(0, 60), rng.uniform(0, 400), STORM_S + SETTLED_S + 400 - at_s])
+        long_s = STORM_S + SETTLED_S + 400 - at_s if self._outlasts else 0.0
+        lasts_s = rng.choice([0.0, rng.uniform(0, 60), rng.uniform(0, 400), long_s])
         if connection in self.limited:
             lasts_s = min(lasts_s, CROWDED_S)  # many tasks, so not for long
         ends_s = at_s + lasts_s

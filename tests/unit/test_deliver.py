@@ -38,7 +38,8 @@ from tests.virtual import START, DiedError
 
 HOOK, DEAD = "https://example.com/hook", "https://dead.example.com/hook"
 DOWN = Answer(503)
-TIMEOUT = Answer(None, "timeout", "dead.example.com did not answer within 15 s")
+TIMEOUT = Answer(None, "timeout", "dead.example.com did not answer within 15 s", duration_ms=15_000)
+REFUSES = Answer(None, "connection", "the connection was refused", duration_ms=2)
 DAY = 86_400.0
 
 
@@ -481,15 +482,16 @@ class TestASharedHost:
         send(world, *tasks, at_s=0, url=self.A)
         assert [delivery_of(world, task).tries for task in tasks] == [1, 0]
 
-    def test_that_says_nothing_at_any_endpoint_is_asked_no_further(self) -> None:
+    @pytest.mark.parametrize(("answer", "asked"), [(TIMEOUT, 5), (REFUSES, 20)])
+    def test_is_asked_no_further_where_it_keeps_everyone_waiting_for_nothing(self, answer: Answer, asked: int) -> None:
         world = Deployment()
         urls = [f"{self.A}?{number}" for number in range(20)]
         tasks = [plant(world, number, url) for number, url in enumerate(urls)]
         for url in urls:
-            world.receivers.answers[url] = [TIMEOUT]
+            world.receivers.answers[url] = [answer]
         world.invoke(NOTIFIER, {"items": [key_of(task, url) for task, url in zip(tasks, urls, strict=True)]})
         world.run(60)
-        assert len(world.receivers.received) == 5
+        assert len(world.receivers.received) == asked
 
     def test_with_five_endpoints_that_hang_and_more_is_heard_at_a_good_one(
         self, measured: Callable[[str], None]

@@ -230,7 +230,7 @@ RECEIVERS = [*ROWLESS, LATE_AT_1, LATE_AT_2, SLOW_AT_1, SLOW_AT_2, SLOW]
 class TestAReceiver:
     SILENCES = (
         Answer(None, "timeout", duration_ms=15_000),
-        Answer(None, "connection", duration_ms=3),  # it said nothing, and the next may take longer to say it
+        Answer(None, "connection", duration_ms=5000),
     )
     LATE_ANSWERS = (Answer(204, duration_ms=5000), Answer(500, duration_ms=14_000), Answer(410, duration_ms=5001))
     SLOW_ALREADY = ((SLOW_AT_1, SLOW_AT_1), (SLOW_AT_2, SLOW), (SLOW, SLOW))
@@ -260,7 +260,12 @@ class TestAReceiver:
         assert receiver_after(before, "url_1", answer) == after
 
     @pytest.mark.parametrize(
-        ("answer", "said"), [(Answer(204, duration_ms=4999), WELL), (Answer(500, duration_ms=10), FAILING)]
+        ("answer", "said"),
+        [
+            (Answer(204, duration_ms=4999), WELL),
+            (Answer(500, duration_ms=10), FAILING),
+            (Answer(None, "connection", duration_ms=3), FAILING),  # refused: who hears so waits no longer
+        ],
     )
     @pytest.mark.parametrize("before", [WELL, FAILING, LATE_AT_1, WELL_BUT_1, FAILING_BUT_1, SLOW_AT_1, SLOW])
     def test_that_answers_soon_is_what_it_says(
@@ -268,7 +273,7 @@ class TestAReceiver:
     ) -> None:
         assert receiver_after(before, "url_1", answer) == said
 
-    @pytest.mark.parametrize("answer", [Answer(204), Answer(500)])
+    @pytest.mark.parametrize("answer", [Answer(204), Answer(500), Answer(None, "connection", duration_ms=3)])
     def test_that_hangs_at_one_endpoint_is_not_cleared_by_another(self, answer: Answer) -> None:
         assert receiver_after(SLOW_AT_2, "url_1", answer) == SLOW_AT_2
 

@@ -153,7 +153,7 @@ class Deliverer:
         """Sends due deliveries of one receiver, a few side by side.
 
         Endpoints that are known to fail come last. An endpoint's others are left out once one of its has failed, and
-        all that are left where none of those sent together was answered at all. One that may have ended the process
+        all that are left where those sent together met with silence alone. One that may have ended the process
         that sent it last is sent alone, after those that were read with it.
         """
         keys = self._failing_last(keys)
@@ -169,7 +169,7 @@ class Deliverer:
             for group in (together, *([one] for one in found if _is_suspect(one))):
                 tried = self._send(group, failing, records, seconds_left)
                 answers = [one.answer for one in tried if one.answer.tells_of_receiver]
-                if answers and all(answer.status is None for answer in answers):
+                if answers and all(answer.is_silence for answer in answers):
                     return
                 failing.update(one.after.endpoint_id for one in tried if one.stops)
 

@@ -72,6 +72,16 @@ class Answer:
         """Whether it says anything about the receiver: it was asked, and we know what came of it."""
         return not self.refused and self.error not in {INTERRUPTED, INTERNAL}
 
+    @property
+    def took_long(self) -> bool:
+        """Whether it held up whoever waited for it."""
+        return self.duration_ms >= SLOW_S * 1000
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether nothing came, and that took long: a connection that is refused is an answer, and a quick one."""
+        return self.status is None and self.took_long
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointHealth:
@@ -127,9 +137,9 @@ class ReceiverState(StrEnum):
     """How an owner's receiver has taken the last attempt that told anything of it, whichever of its URLs was called."""
 
     WELL = "well"
-    FAILING = "failing"  # it said no, and soon
+    FAILING = "failing"  # it said no, or refused the connection, and soon
     LATE = "late"  # it took 5 s or more for an answer, once: a cold start, perhaps
-    SLOW = "slow"  # it said nothing, or took 5 s or more again, whatever it said then
+    SLOW = "slow"  # it said nothing for 5 s, or took as long again, whatever it said then
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +171,11 @@ def receiver_after(health: ReceiverHealth, endpoint_id: str, answer: Answer) -> 
     if not answer.tells_of_receiver:
         return health
     known = health.state is ReceiverState.SLOW
-    if answer.status is None or answer.duration_ms >= SLOW_S * 1000:
+    if answer.took_long:
         if known and health.is_slow_at(endpoint_id):
             return health
         again = known or health.state is ReceiverState.LATE or health.endpoint_id == endpoint_id
-        if answer.status is not None and not again:
+        if not answer.is_silence and not again:
             return ReceiverHealth(ReceiverState.LATE, endpoint_id)
         return ReceiverHealth(ReceiverState.SLOW, None if known else endpoint_id)
     if known and not health.is_slow_at(endpoint_id):
