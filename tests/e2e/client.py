@@ -102,6 +102,23 @@ class Client:
             size += len(chunk)
         return size, digest.hexdigest()
 
+    def physical_name(self, logical_id: str) -> str:
+        """What a resource of the template is called in the stack."""
+        stack = self.house.stack
+        resources = stack.session().client("cloudformation", endpoint_url=stack.aws_endpoint_url)
+        found = resources.describe_stack_resource(StackName=stack.name, LogicalResourceId=logical_id)
+        name: str = found["StackResourceDetail"]["PhysicalResourceId"]
+        return name
+
+    def logged(self, log_group: str, pattern: str = "") -> list[str]:
+        """The lines that a function has logged, as far as its invocations have ended; all, or those with a pattern."""
+        stack = self.house.stack
+        logs = stack.session().client("logs", endpoint_url=stack.aws_endpoint_url)
+        pages = logs.get_paginator("filter_log_events").paginate(
+            logGroupName=self.physical_name(log_group), filterPattern=pattern
+        )
+        return [event["message"] for page in pages for event in page["events"]]
+
     def remains(self, task: dict[str, Any]) -> list[str]:
         """What there is of a task: items of the table, objects and open uploads."""
         stack, below = self.house.stack, f"{task['owner']}/{task['task_id']}/"

@@ -14,6 +14,7 @@ from local.providers.lifecycle import ProviderType
 from local.providers.server import Simulators
 from local.receiver import Receiver
 from local.stack import allow_what_the_emulator_misjudges, deploy
+from renderbell.deliver import SIDE_BY_SIDE
 from tests.e2e.client import Client
 from tests.e2e.conftest import POLL_INTERVAL_S, first_of_its_kind
 
@@ -82,6 +83,23 @@ def test_the_roles_allow_failing_cancelling_and_cleaning_up(guarded: Client) -> 
     guarded.told(running["task_id"], "task.cancelled")
 
 
+def test_the_notifier_may_read_the_healths_of_many_endpoints(guarded: Client) -> None:
+    names = [f"many-{number}" for number in range(SIDE_BY_SIDE + 3)]
+    for name in names:
+        guarded.house.receiver.order(f"/hooks/{name}", fail=1, status=503)
+    hooks = {"webhook_url": None, "webhooks": [{"url": guarded.hook(name)} for name in names]}
+    task = guarded.start("jimmy", seconds=1, outcome="fail", asked=hooks)
+
+    def heard() -> bool:
+        found = guarded.house.receiver.received(task_id=task["task_id"])
+        return sum(204 in one.answers for one in found) == len(names)
+
+    guarded.until(heard, "the second attempt at each")
+    lines = guarded.logged("NotifierFunctionLogs")
+    assert any(task["task_id"] in line for line in lines)
+    assert not any("endpoints' health not read" in line for line in lines)
+
+
 def test_the_poller_may_keep_a_connections_back_off(guarded: Client) -> None:
     guarded.start("mingyan", seconds=14, trouble=[{"from_s": 0, "to_s": 12, "status": 500}])
 
@@ -117,9 +135,7 @@ def test_a_role_that_lacks_an_action_is_refused(guarded: Client) -> None:
     """The control: without it, an emulator that enforced nothing would pass the tests above."""
     stack = guarded.house.stack
     session = stack.session()
-    resources = session.client("cloudformation", endpoint_url=stack.aws_endpoint_url)
-    role = resources.describe_stack_resource(StackName=stack.name, LogicalResourceId="NotifierFunctionRole")
-    name = role["StackResourceDetail"]["PhysicalResourceId"]
+    name = guarded.physical_name("NotifierFunctionRole")
     iam = session.client("iam", endpoint_url=stack.aws_endpoint_url)
     kept: dict[str, Any] = {
         one: iam.get_role_policy(RoleName=name, PolicyName=one)["PolicyDocument"]

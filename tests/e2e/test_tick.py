@@ -42,15 +42,5 @@ def test_a_task_polled_every_minute_is_polled_every_minute(
 
 
 def _ticks_that_polled(client: Client) -> int:
-    stack = client.house.stack
-    logs = stack.session().client("logs", endpoint_url=stack.aws_endpoint_url)
-    resources = stack.session().client("cloudformation", endpoint_url=stack.aws_endpoint_url)
-    group = resources.describe_stack_resource(StackName=stack.name, LogicalResourceId="PollerFunctionLogs")
-    name = group["StackResourceDetail"]["PhysicalResourceId"]
-    found = 0
-    for page in logs.get_paginator("filter_log_events").paginate(logGroupName=name, filterPattern='"tick done"'):
-        for event in page["events"]:
-            line = event["message"].strip()
-            if line.startswith("{") and json.loads(line).get("polls", 0) > 0:
-                found += 1
-    return found
+    lines = (line.strip() for line in client.logged("PollerFunctionLogs", '"tick done"'))
+    return sum(1 for line in lines if line.startswith("{") and json.loads(line).get("polls", 0) > 0)
