@@ -13,7 +13,7 @@ parts = bootstrap.notifier()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, object], context: LambdaContext) -> None:
-    """Serves `{"pk", "sk"}` of a task or a delivery, or `{"items": [...]}` of one endpoint's deliveries."""
+    """Serves `{"pk", "sk"}` of a task or a delivery, or `{"items": [...]}` of one receiver's deliveries."""
     items = event.get("items")
     logger.info("handling", extra={"items": len(items)} if isinstance(items, list) else {"event": event})
     try:

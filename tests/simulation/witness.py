@@ -101,6 +101,7 @@ class Witness:
         self._tokens: dict[str, Process] = {}
         self._back_offs: dict[str, _BackOff] = {}
         self._highest: dict[str, int] = defaultdict(int)  # the highest step that was ever written
+        self._answered_s: dict[str, float] = defaultdict(lambda: -1.0)  # when a back-off has ended, by connection
         self._claims: dict[str, tuple[Process, float]] = {}  # who last said, and when, that he probes a connection
         self._lanes: dict[tuple[Process, str], _Lane] = defaultdict(_Lane)
         self._failing_s: dict[str, float] = {}  # since when, by endpoint
@@ -179,7 +180,8 @@ class Witness:
         lane = self._lanes[process, name]
         if new is None or not int(new["steps"]["N"]):
             lane.stepped_s, lane.steps = None, 0
-            self._back_offs.pop(name, None)
+            if self._back_offs.pop(name, None) is not None:
+                self._answered_s[name] = now_s
             if new is not None:
                 self._back_offs[name] = _BackOff(0, int(new["failures"]["N"]), 0.0, now_s, process)
             return
@@ -246,6 +248,7 @@ class Witness:
             if mine and not lane.good_after_step and any(began_s > item.written_s for began_s in lane.flying):
                 self._wrong(f"{name} was sent a second probe while one was under way")
         asked_on = lane.bad >= FAILURES_BEFORE_BACKOFF and lane.bad_since_s < now_s - ANSWERED_S
+        asked_on = asked_on and self._answered_s[name] < lane.bad_since_s  # elsewhere, which ends everybody's back-off
         holds = self._claims.get(name, (None, 0.0))[0] is process  # of a back-off that another has begun
         if asked_on and lane.stepped_s is None and not holds and not harmed and not resumed:
             self._wrong(f"{name} was asked on after {lane.bad} failures in a row")

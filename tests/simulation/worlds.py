@@ -588,7 +588,9 @@ class RandomWorld:
             return
         interval_s = self.universe.connections[task.connection].poll_interval_s or 0
         taken = sum(1 for at_s in self.witness.takings if polls[0] - 1 < at_s < polls[-1] + 1)
-        most = (polls[-1] - polls[0]) / interval_s + 1 + taken + EXTRA_POLLS
+        # One with the settings before polls beside one with those of now.
+        both_s = sum(max(0.0, min(polls[-1], at_s + HAND_OVER_S) - max(polls[0], at_s)) for at_s in self.resettled_s)
+        most = (polls[-1] - polls[0] + both_s) / interval_s + 1 + taken + EXTRA_POLLS
         assert len(polls) <= most, f"{task.task_id} was asked {len(polls)} times, allowed are {most:.1f}"
 
     @staticmethod
