@@ -46,7 +46,7 @@ class FakeStore:
     requests: dict[str, Request] = field(default_factory=dict)
     made: dict[str, tuple[Delivery, ...]] = field(default_factory=dict)
     leases: dict[int, Lease] = field(default_factory=dict)
-    keys: dict[str, ApiKey] = field(default_factory=dict)
+    by_hash: dict[str, ApiKey] = field(default_factory=dict)
     before_save: Callable[[], None] | None = None
     after_refusal: Callable[[], None] | None = None
     trouble: Exception | None = None
@@ -100,10 +100,16 @@ class FakeStore:
 
     def key(self, key_hash: str) -> ApiKey | None:
         self._fail()
-        return self.keys.get(key_hash)
+        return self.by_hash.get(key_hash)
 
     def put_key(self, key: ApiKey) -> None:
-        self.keys[key.key_hash] = key
+        self.by_hash[key.key_hash] = key
+
+    def keys(self, owner: str) -> tuple[ApiKey, ...]:
+        return tuple(key for key in self.by_hash.values() if key.owner == owner)
+
+    def delete_key(self, key: ApiKey) -> None:
+        del self.by_hash[key.key_hash]
 
     def _fail(self) -> None:
         if self.trouble is not None:
@@ -146,14 +152,15 @@ class FakeInvoker:
 
 
 class FakeIds:
-    """Task ids in order: they have the right form and differ."""
+    """Ids in order: they have the right form and differ."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "tsk") -> None:
         self.count = 0
+        self.prefix = prefix
 
     def __call__(self) -> str:
         self.count += 1
-        return f"tsk_{self.count:026d}"
+        return f"{self.prefix}_{self.count:026d}"
 
 
 @contextmanager

@@ -170,6 +170,18 @@ class TestRegistering:
         assert store.key("ab" * 32) == key
         assert store.key("cd" * 32) is None
 
+    def test_an_owners_keys_are_listed_and_deleted_one_by_one(self, store: Store) -> None:
+        keys = [ApiKey(f"key_{n}", f"{n:064x}", owner, "read", "ci", BORN) for n, owner in enumerate(["a", "a", "ab"])]
+        for key in keys:
+            store.put_key(key)
+        assert store.keys("a") == (keys[0], keys[1])
+        store.delete_key(keys[0])
+        assert store.keys("a") == (keys[1],)
+        assert store.key(keys[0].key_hash) is None
+        assert store.key(keys[1].key_hash) == keys[1]
+        store.delete_key(keys[0])
+        assert store.keys("ab") == (keys[2],)
+
 
 class TestSaving:
     def test_every_field_survives(self, store: Store) -> None:

@@ -24,10 +24,10 @@ LAYERS = {
         *(f"providers.{path.stem}" for path in (PACKAGE / "providers").glob("*.py")),
     },
     "parts": {
-        *("archive", "connections", "dial", "egress", "endpoints", "expressions", "failures", "invoke", "items"),
+        *("archive", "connections", "dial", "egress", "endpoints", "expressions", "failures", "ids", "invoke", "items"),
         *("presigned", "refresh", "store", "telemetry", "threads", "views", "webhooks"),
     },
-    "use cases": {"agenda", "ask", "deliver", "jobs", "notify", "outbox", "poll", "register", "transition"},
+    "use cases": {"agenda", "ask", "deliver", "jobs", "keys", "notify", "outbox", "poll", "register", "transition"},
     "entry": {
         *("authorize", "bootstrap", "settings"),
         *(f"api.{path.stem}" for path in (PACKAGE / "api").glob("*.py")),
@@ -37,7 +37,7 @@ LAYERS = {
 RANKS = {name: rank for rank, names in enumerate(LAYERS.values()) for name in names}
 
 # What takes its clock and its chance as arguments, beyond the core.
-PURE = LAYERS["core"] | {"agenda", "endpoints", "expressions", "items", "outbox", "views", "webhooks"}
+PURE = LAYERS["core"] | {"agenda", "endpoints", "expressions", "ids", "items", "outbox", "views", "webhooks"}
 IMPURE = {
     *("asyncio", "aws_lambda_powertools", "botocore", "io", "logging", "multiprocessing", "os", "pathlib", "queue"),
     *("random", "secrets", "sys", "tempfile", "threading", "time", "uuid", "concurrent", "shutil"),
@@ -71,6 +71,7 @@ ALLOWED = {
     "api.account": ANSWERING,
     "api.document": {*(f"{_POWERTOOLS}.event_handler.openapi.models.{name}" for name in ("APIKey", "Server"))},
     "api.handler": CORRELATED,
+    "api.keys": ANSWERING | {*(f"{_POWERTOOLS}.event_handler.openapi.params.{name}" for name in ("Path", "Query"))},
     "api.problems": ANSWERING
     | {
         f"{_POWERTOOLS}.event_handler.exceptions.NotFoundError",
@@ -89,7 +90,15 @@ ALLOWED = {
     "bootstrap": AWS_ERRORS
     | {f"{_POWERTOOLS}.Metrics", f"{_POWERTOOLS}.utilities.parameters.SSMProvider"}
     | {"boto3.client", "botocore.config.Config"}
-    | {"os.environ", "os.urandom", "random.random", "time.monotonic", "time.sleep", "uuid.uuid4"},
+    | {
+        "os.environ",
+        "os.urandom",
+        "random.random",
+        "secrets.token_urlsafe",
+        "time.monotonic",
+        "time.sleep",
+        "uuid.uuid4",
+    },
     "connections": {f"{_POWERTOOLS}.utilities.parameters.SSMProvider"},
     "dial": {  # it makes the connections
         *("certifi.where", "concurrent.futures.Future", "errno", "logging", "socket", "ssl", "time.monotonic"),

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from renderbell.authorize import Authorizer, Scope, build_handler, hash_key
+from renderbell.authorize import Authorizer, build_handler
+from renderbell.keys import Scope, hash_key
 from renderbell.store import ApiKey
 from tests.fakes import START, FakeContext, FakeStore, captured_log
 

@@ -15,7 +15,7 @@ from renderbell.delivery import DEFAULT_EVENTS, TASK_EVENTS, DeliveryState
 from renderbell.egress import EgressPolicy
 from renderbell.errors import AlreadyRegisteredError, ConflictError, InvalidInputError, NotFoundError
 from renderbell.providers import Connection
-from renderbell.register import TASK_ID, Registered, TaskRequest, Tasks, new_task_id
+from renderbell.register import Registered, TaskRequest, Tasks
 from renderbell.schedule import slot_of
 from renderbell.store import Lease, Served
 from renderbell.task import Status, Step, Task, Webhook, copied, delete
@@ -645,19 +645,3 @@ def test_a_deletion_that_loses_every_race_may_be_tried_again() -> None:
     with pytest.raises(ConflictError) as refused:
         world.tasks.delete_task(task_id, owner="default", force=True)
     assert refused.value.code == "try_again"
-
-
-# -- ids ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_task_id_has_one_form_and_sorts_by_time() -> None:
-    ids = [new_task_id(START + timedelta(milliseconds=n), bytes([255 - n] * 10)) for n in range(5)]
-    assert ids == sorted(ids)
-    assert all(TASK_ID.fullmatch(one) for one in ids)
-    assert new_task_id(datetime.fromtimestamp(0, UTC), bytes(10)) == "tsk_" + "0" * 26
-    assert new_task_id(datetime.fromtimestamp(0.001, UTC), b"\xff" * 10) == "tsk_0000000001" + "z" * 16
-
-
-def test_a_task_id_takes_ten_random_bytes() -> None:
-    with pytest.raises(ValueError, match="10 random bytes"):
-        new_task_id(START, b"short")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Protocol
 
 from aws_lambda_powertools import Logger
@@ -15,13 +13,13 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from renderbell.errors import RenderbellError
+from renderbell.keys import KEY_PREFIX, Scope, hash_key
 from renderbell.store import ApiKey
 
-__all__ = ["Authorizer", "Caller", "KeyStore", "Scope", "UnauthorizedError", "build_handler", "hash_key"]
+__all__ = ["Authorizer", "Caller", "KeyStore", "UnauthorizedError", "build_handler"]
 
 FIRST_OWNER = "default"
 FIRST_KEY_ID = "first"
-KEY_PREFIX = "rbk_"
 logger = Logger()
 
 _KEY = re.compile(r"rbk_[!-~]{16,256}")
@@ -29,19 +27,6 @@ _KEY = re.compile(r"rbk_[!-~]{16,256}")
 
 class UnauthorizedError(RenderbellError):
     """The request carries no key that is known."""
-
-
-class Scope(StrEnum):
-    """What a key may do; each scope includes those before it."""
-
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
-
-    def covers(self, needed: Scope) -> bool:
-        """Whether this scope is enough where `needed` is asked for."""
-        order = list(Scope)
-        return order.index(self) >= order.index(needed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +42,6 @@ class KeyStore(Protocol):
     """What is used of the store."""
 
     def key(self, key_hash: str) -> ApiKey | None: ...
-
-
-def hash_key(key: str) -> str:
-    """What is stored of a key: its SHA-256, in hex. The key is random and long, so no slow hash is needed."""
-    return hashlib.sha256(key.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -59,9 +60,11 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     from renderbell.api import ApiParts
     from renderbell.connections import Connections, parameters_under
     from renderbell.egress import EgressPolicy
+    from renderbell.ids import ENTROPY_BYTES, new_id
     from renderbell.invoke import LambdaInvoker
+    from renderbell.keys import Keys
     from renderbell.presigned import presigned_url
-    from renderbell.register import Tasks, new_task_id
+    from renderbell.register import Tasks
     from renderbell.settings import ApiSettings
 
     settings = ApiSettings.from_environment(environment)
@@ -73,20 +76,25 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     def presign(file: StoredFile, expires_s: int, download_name: str | None) -> str:
         return presigned_url(s3, file.bucket, file.key, expires_s=expires_s, download_name=download_name)
 
+    def fresh_id(prefix: str) -> str:
+        return new_id(prefix, utc_now(), os.urandom(ENTROPY_BYTES))
+
+    store = Store(boto3.client("dynamodb", config=QUICK), settings.table_name)
     return ApiParts(
         tasks=Tasks(
-            store=Store(boto3.client("dynamodb", config=QUICK), settings.table_name),
+            store=store,
             connections=connections,
             invoker=LambdaInvoker(boto3.client("lambda", config=QUICK)),
             egress=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
             clock=utc_now,
-            new_id=lambda: new_task_id(utc_now(), os.urandom(10)),
+            new_id=partial(fresh_id, "tsk"),
             slots=settings.slots,
             poller_workers=settings.poller_workers,
             poller_function=settings.poller_function_name,
             notifier_function=settings.notifier_function_name,
             task_retention_days=settings.task_retention_days,
         ),
+        keys=Keys(store=store, clock=utc_now, new_id=partial(fresh_id, "key"), new_secret=token_urlsafe),
         connections=connections,
         presign=presign,
         master_secret=lambda: master().encode(),

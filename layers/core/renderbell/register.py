@@ -23,6 +23,7 @@ from renderbell.errors import (
     NotFoundError,
     VersionConflictError,
 )
+from renderbell.ids import id_pattern
 from renderbell.invoke import Invoker
 from renderbell.providers.base import MAX_TASK_ID_BYTES, Connection, check_provider_task_id
 from renderbell.schedule import slot_of
@@ -49,7 +50,6 @@ __all__ = [
     "TaskStore",
     "Tasks",
     "WebhookRequest",
-    "new_task_id",
 ]
 
 MAX_URL_BYTES = 2048
@@ -57,23 +57,11 @@ MAX_METADATA_PAIRS = 16
 MAX_METADATA_BYTES = 4096
 AFTERLIFE_DAYS = 14  # copies take up to 16 h and deliveries up to 10 days after the deadline
 CONNECTION_NAME = re.compile(r"[a-z0-9-]{1,32}")
-TASK_ID = re.compile(r"tsk_[0-9a-z]{26}")
+TASK_ID = id_pattern("tsk")
 
-_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
 logger = Logger()
-
-
-def new_task_id(now: datetime, entropy: bytes) -> str:
-    """A task's id: `tsk_` and a ULID in small letters, of the time in milliseconds and 10 random bytes.
-
-    It sorts by time, cannot be guessed, and needs no escaping anywhere.
-    """
-    if len(entropy) != 10:
-        raise ValueError("a task id takes 10 random bytes")
-    number = (int(now.timestamp() * 1000) << 80) | int.from_bytes(entropy)
-    return "tsk_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
 # -- what is asked ------------------------------------------------------------------------------------------------

@@ -771,11 +771,7 @@ class Store:
     def key(self, key_hash: str) -> ApiKey | None:
         """The key with this SHA-256, in hex."""
         item = self._get({"pk": f"KEY#{key_hash}", "sk": "KEY"})
-        if item is None:
-            return None
-        return ApiKey(
-            item["key_id"], key_hash, item["owner"], item["scope"], item["name"], items.parse_time(item["created_at"])
-        )
+        return None if item is None else _key_from(item)
 
     def put_key(self, key: ApiKey) -> None:
         """Writes a key's two items together: by hash, to let it in, and by id, to list and remove it."""
@@ -788,10 +784,21 @@ class Store:
             "created_at": time_text(key.created_at),
         }
         fresh = {"ConditionExpression": "attribute_not_exists(pk)"}
-        self._transact(
-            self._put({"pk": f"KEY#{key.key_hash}", "sk": "KEY"} | told, **fresh),
-            self._put({"pk": f"OWNER#{key.owner}", "sk": f"KEY#{key.key_id}"} | told, **fresh),
+        self._transact(*(self._put(one | told, **fresh) for one in _key_keys(key)))
+
+    def keys(self, owner: str) -> tuple[ApiKey, ...]:
+        """An owner's keys, by id."""
+        found = self._query(
+            KeyConditionExpression="pk = :owner AND begins_with(sk, :key)",
+            ExpressionAttributeValues=to_wire({":owner": f"OWNER#{owner}", ":key": "KEY#"}),
+            ConsistentRead=True,
         )
+        return tuple(_key_from(item) for item in found)
+
+    def delete_key(self, key: ApiKey) -> None:
+        """Removes a key's two items together."""
+        by_hash, by_id = _key_keys(key)
+        self._transact(*({"Delete": {"TableName": self._table, "Key": to_wire(one)}} for one in (by_hash, by_id)))
 
     # -- the wire ---------------------------------------------------------------------------------------------------
 
@@ -962,6 +969,16 @@ def _back_off(health: ConnectionHealth) -> dict[str, object]:
 def _receiver_attributes(health: ReceiverHealth) -> dict[str, str | None]:
     """A receiver's health as it is written; nothing is written of a state that is well."""
     return {"state": None if health == WELL else health.state.value, "endpoint_id": health.endpoint_id}
+
+
+def _key_keys(key: ApiKey) -> tuple[Key, Key]:
+    """Where a key's two items stand: by hash, and by id."""
+    return {"pk": f"KEY#{key.key_hash}", "sk": "KEY"}, {"pk": f"OWNER#{key.owner}", "sk": f"KEY#{key.key_id}"}
+
+
+def _key_from(item: Mapping[str, Any]) -> ApiKey:
+    created_at = items.parse_time(item["created_at"])
+    return ApiKey(item["key_id"], item["key_hash"], item["owner"], item["scope"], item["name"], created_at)
 
 
 def _is_with_provider(status: Status) -> bool:

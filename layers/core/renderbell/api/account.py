@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from renderbell import endpoints
 from renderbell.api.problems import documented
 from renderbell.api.serving import current_parts, json_answer, require, route
-from renderbell.authorize import Scope
 from renderbell.connections import usable_by
+from renderbell.keys import Scope
 from renderbell.providers import poll_schedule_for
 
 

@@ -9,7 +9,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from renderbell.api import account, service, tasks  # noqa: F401 - their routes
+from renderbell.api import account, keys, service, tasks  # noqa: F401 - their routes
 from renderbell.api.problems import MAX_BODY_BYTES, too_large
 from renderbell.api.serving import JSON, ApiParts, app
 

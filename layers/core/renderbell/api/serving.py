@@ -14,8 +14,9 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from pydantic import BaseModel
 
-from renderbell.authorize import Caller, Scope, UnauthorizedError
+from renderbell.authorize import Caller, UnauthorizedError
 from renderbell.errors import ForbiddenError, InvalidInputError
+from renderbell.keys import Keys, Scope
 from renderbell.register import Connections, Tasks
 from renderbell.task import StoredFile
 
@@ -39,6 +40,7 @@ class ApiParts:
     """
 
     tasks: Tasks
+    keys: Keys
     connections: Connections
     presign: Callable[[StoredFile, int, str | None], str]
     master_secret: Callable[[], bytes]

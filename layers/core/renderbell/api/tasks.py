@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from renderbell.api.problems import VideoExpiredError, documented
 from renderbell.api.serving import JSON, NO_STORE, current_base_url, current_parts, json_answer, require, route
-from renderbell.authorize import Scope
 from renderbell.errors import NotFoundError
+from renderbell.keys import Scope
 from renderbell.register import TaskRequest
 from renderbell.views import TaskView, Time, task_view
 

@@ -1,0 +1,193 @@
+"""The API through its Lambda handler, with API Gateway's events, over fakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from renderbell.api import ApiParts, build_handler
+from renderbell.egress import EgressPolicy
+from renderbell.keys import Keys
+from renderbell.providers import Connection
+from renderbell.register import Tasks
+from renderbell.task import Status, Transition
+from tests.fakes import (
+    FakeClock,
+    FakeConnections,
+    FakeContext,
+    FakeIds,
+    FakeInvoker,
+    FakeStore,
+    fake_presign,
+    stored_file,
+)
+
+EVENTS = Path(__file__).parents[1] / "events"
+HOOK = "https://hooks.example.com/renders"
+PARAMETERS = {"tasks": "task_id", "videos": "n", "keys": "key_id"}
+BASE_URL = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/prod"
+MASTER = b"the master secret of this deployment"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the handler answered; making one checks that API Gateway would take it."""
+
+    status: int
+    headers: dict[str, str]
+    text: str | None
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> Answer:
+        assert set(raw) <= {"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"}
+        assert type(raw["statusCode"]) is int
+        assert raw["isBase64Encoded"] is False
+        assert raw["body"] is None or type(raw["body"]) is str
+        headers = dict(raw.get("headers") or {})
+        for name, values in (raw.get("multiValueHeaders") or {}).items():
+            assert len(values) == 1
+            headers[name] = values[0]
+        assert all(type(value) is str for value in headers.values())
+        json.dumps(raw)
+        return cls(raw["statusCode"], {name.lower(): value for name, value in headers.items()}, raw["body"])
+
+    @property
+    def json(self) -> Any:
+        assert self.text is not None
+        return json.loads(self.text)
+
+    def problem(self, status: int, code: str) -> Any:
+        """The problem document, which is what it must be."""
+        assert (self.status, self.json["code"]) == (status, code), self.text
+        assert self.headers["content-type"] == "application/problem+json"
+        assert self.json["status"] == status
+        assert self.json["type"] == "about:blank"
+        named = {413: "Content Too Large", 422: "Unprocessable Content"}  # in Python's words since 3.13
+        assert self.json["title"] == named.get(status, HTTPStatus(status).phrase)
+        assert self.json["detail"]
+        return self.json
+
+
+@dataclass
+class World:
+    """The handler over fakes."""
+
+    store: FakeStore = field(default_factory=FakeStore)
+    connections: FakeConnections = field(default_factory=FakeConnections)
+    invoker: FakeInvoker = field(default_factory=FakeInvoker)
+    clock: FakeClock = field(default_factory=FakeClock)
+    public_base_url: str = ""
+    video_retention_days: int = 0
+
+    def __post_init__(self) -> None:
+        self.connect("studio", "default")
+        tasks = Tasks(
+            store=self.store,
+            connections=self.connections,
+            invoker=self.invoker,
+            egress=EgressPolicy.from_settings(False, ()),
+            clock=self.clock,
+            new_id=FakeIds(),
+            slots=16,
+            poller_workers=1,
+            poller_function="poller",
+            notifier_function="notifier",
+            task_retention_days=30,
+        )
+        parts = ApiParts(
+            tasks=tasks,
+            keys=Keys(
+                store=self.store,
+                clock=self.clock,
+                new_id=FakeIds("key"),
+                new_secret=iter(f"secret{'0' * 20}{n}" for n in count(1)).__next__,
+            ),
+            connections=self.connections,
+            presign=fake_presign,
+            master_secret=lambda: MASTER,
+            clock=self.clock,
+            public_base_url=self.public_base_url,
+            video_retention_days=self.video_retention_days,
+        )
+        self.handler = build_handler(parts)
+
+    def connect(self, name: str, *owners: str, **more: object) -> None:
+        told = {"name": name, "type": "jimmy", "base_url": "http://10.0.0.7:8000", "api_key": "hush", "owners": owners}
+        self.connections.add(Connection.model_validate({**told, **more}))
+
+    def send(self, event: dict[str, Any]) -> Answer:
+        return Answer.of(self.handler(event, FakeContext()))
+
+    def call(
+        self, method: str, path: str, body: object = None, *, query: Mapping[str, str] | None = None, **caller: str
+    ) -> Answer:
+        """A call of a route; what follows a known word of the path is its parameter."""
+        event = asking(sample("register", **caller), **(query or {}))
+        parameters = {}
+        parts = path.strip("/").split("/")
+        for n, part in enumerate(parts):
+            name = PARAMETERS.get(parts[n - 1]) if n else None
+            if name is not None:
+                parameters[name], parts[n] = part, f"{{{name}}}"
+        event |= {
+            "httpMethod": method,
+            "path": path,
+            "resource": "/" + "/".join(parts),
+            "pathParameters": parameters or None,
+            "body": None if body is None else json.dumps(body),
+        }
+        event["requestContext"] |= {"httpMethod": method, "path": f"/prod{path}", "resourcePath": event["resource"]}
+        return self.send(event)
+
+    def register(self, body: object = None, *, raw: str | None = None, **caller: str) -> Answer:
+        """POST /tasks with a JSON body, or with this very text."""
+        told = {"connection": "studio", "provider_task_id": "job-7"} if body is None else body
+        return self.send(sample("register", **caller) | {"body": json.dumps(told) if raw is None else raw})
+
+    def registered(self, **fields: object) -> str:
+        answer = self.register({"connection": "studio", "provider_task_id": "job-7", **fields})
+        assert answer.status == 201
+        return str(answer.json["task_id"])
+
+    def completed(self) -> str:
+        """The id of a task whose file is stored."""
+        task_id = self.registered()
+        task = self.store.tasks[task_id]
+        self.store.tasks[task_id] = replace(
+            task,
+            status=Status.COMPLETED,
+            step=None,
+            files=(stored_file(key=f"default/{task_id}/1.mp4"),),
+            history=(*task.history, Transition(self.clock(), Status.COPYING, Status.COMPLETED, "copied to S3")),
+        )
+        return task_id
+
+
+def sample(name: str, *, owner: str = "default", scope: str = "admin") -> dict[str, Any]:
+    """The sample event of a route, sent by this caller."""
+    event: dict[str, Any] = json.loads((EVENTS / f"api-{name}.json").read_text())
+    if "authorizer" in event["requestContext"]:
+        event["requestContext"]["authorizer"] |= {"owner": owner, "scope": scope}
+    return event
+
+
+def about(name: str, task_id: str, *, n: str | None = None, **caller: str) -> dict[str, Any]:
+    """The sample event of a route of one task."""
+    event = sample(name, **caller)
+    sample_id = event["pathParameters"]["task_id"]
+    event["pathParameters"]["task_id"] = task_id
+    for place in (event, event["requestContext"]):
+        place["path"] = place["path"].replace(sample_id, task_id)
+        if n is not None:
+            place["path"] = place["path"].removesuffix("1") + n
+    return event
+
+
+def asking(event: dict[str, Any], **query: str) -> dict[str, Any]:
+    many = {name: [value] for name, value in query.items()}
+    return event | {"queryStringParameters": query, "multiValueQueryStringParameters": many}
