@@ -507,6 +507,7 @@ class Deployment:
             poller_function=POLLER,
             notifier_function=NOTIFIER,
             task_retention_days=30,
+            side_by_side=self._side_by_side,
         )
 
     def poller(self, pool: VirtualPool | None = None) -> Poller:

@@ -30,6 +30,7 @@ from tests.fakes import (
 EVENTS = Path(__file__).parents[1] / "events"
 HOOK = "https://hooks.example.com/renders"
 PARAMETERS = {"tasks": "task_id", "videos": "n", "keys": "key_id"}
+WORDS = {"batch"}
 BASE_URL = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/prod"
 MASTER = b"the master secret of this deployment"
 
@@ -98,6 +99,7 @@ class World:
             poller_function="poller",
             notifier_function="notifier",
             task_retention_days=30,
+            side_by_side=lambda jobs: [job() for job in jobs],
         )
         parts = ApiParts(
             tasks=tasks,
@@ -131,7 +133,7 @@ class World:
         parameters = {}
         parts = path.strip("/").split("/")
         for n, part in enumerate(parts):
-            name = PARAMETERS.get(parts[n - 1]) if n else None
+            name = PARAMETERS.get(parts[n - 1]) if n and part not in WORDS else None
             if name is not None:
                 parameters[name], parts[n] = part, f"{{{name}}}"
         event |= {

@@ -50,6 +50,7 @@ class World:
             poller_function="poller",
             notifier_function="notifier",
             task_retention_days=30,
+            side_by_side=lambda jobs: [job() for job in jobs],
         )
 
     def connect(self, **fields: object) -> None:

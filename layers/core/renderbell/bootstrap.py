@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 logger = Logger()
 
 SECRET_MAX_AGE_S = 300
+BATCH_THREADS = 10  # registrations at a time, which is what a client of botocore keeps connections for
 
 # How long one call to AWS may take before it is given up for good: every try may spend the connect time-out twice (TCP
 # and TLS) and the read time-out, and the waits between tries grow from 1 s to 2 and 4 s. tests/unit/test_clients.py
@@ -66,6 +67,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     from renderbell.presigned import presigned_url
     from renderbell.register import Tasks
     from renderbell.settings import ApiSettings
+    from renderbell.threads import SideBySide
 
     settings = ApiSettings.from_environment(environment)
     s3 = boto3.client("s3", config=PRESIGNING)
@@ -93,6 +95,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
             poller_function=settings.poller_function_name,
             notifier_function=settings.notifier_function_name,
             task_retention_days=settings.task_retention_days,
+            side_by_side=SideBySide(BATCH_THREADS),
         ),
         keys=Keys(store=store, clock=utc_now, new_id=partial(fresh_id, "key"), new_secret=token_urlsafe),
         connections=connections,

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Literal, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from aws_lambda_powertools import Logger
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -21,6 +22,7 @@ from renderbell.errors import (
     ConflictError,
     InvalidInputError,
     NotFoundError,
+    RenderbellError,
     VersionConflictError,
 )
 from renderbell.ids import id_pattern
@@ -41,6 +43,9 @@ from renderbell.task import (
     new_task,
 )
 from renderbell.transition import TRIES, TransitionStore, change_task
+
+if TYPE_CHECKING:
+    from renderbell.deliver import SideBySide
 
 __all__ = [
     "Connections",
@@ -250,8 +255,33 @@ class Tasks:
     poller_function: str
     notifier_function: str
     task_retention_days: int
+    side_by_side: SideBySide
 
     def register_task(self, asked: TaskRequest, *, owner: str, base_url: str) -> Registered:
+        """Begins to watch a render, or finds that the owner already does; `register` says how."""
+        registered = self._register(asked, owner, base_url)
+        self._wake_pollers([registered])
+        return registered
+
+    def register_batch(
+        self, asked: Sequence[TaskRequest], *, owner: str, base_url: str
+    ) -> list[Registered | RenderbellError]:
+        """Registers each, a few at a time; one that is refused undoes no other. Answers in their order."""
+
+        def register(one: TaskRequest) -> Registered | RenderbellError:
+            try:
+                return self._register(one, owner, base_url)
+            except RenderbellError as error:
+                return error
+            except Exception:
+                logger.exception("not registered", extra={"owner": owner})
+                return RenderbellError("something failed on our side")
+
+        found = self.side_by_side([partial(register, one) for one in asked])
+        self._wake_pollers([one for one in found if isinstance(one, Registered)])
+        return found
+
+    def _register(self, asked: TaskRequest, owner: str, base_url: str) -> Registered:
         """Begins to watch a render, or finds that the owner already does.
 
         `base_url` starts the links to our API. The record is kept for `task_retention_days` and 14 days beyond the
@@ -268,7 +298,6 @@ class Tasks:
             except AlreadyOngoingError as error:
                 taken_by = error.task_id
             else:
-                self._wake_poller(task)
                 return Registered(task, request)
             running = self._find(taken_by, owner)
             if running is None or running.task.status not in {Status.QUEUED, Status.PROCESSING}:
@@ -391,9 +420,17 @@ class Tasks:
             return None
         return TaskRecord(task, request)
 
-    def _wake_poller(self, task: Task) -> None:
-        """Starts the worker of the task's slot unless its lease says that it runs; `due_at` is the net below."""
-        worker = task.slot % self.poller_workers
+    def _wake_pollers(self, registered: Sequence[Registered]) -> None:
+        """Starts the workers of new tasks' slots, each for the first of its tasks."""
+        first: dict[int, Task] = {}
+        for one in registered:
+            if one.created:
+                first.setdefault(one.task.slot % self.poller_workers, one.task)
+        for worker, task in first.items():
+            self._wake_poller(worker, task)
+
+    def _wake_poller(self, worker: int, task: Task) -> None:
+        """Starts a worker unless its lease says that it runs; `due_at` is the net below."""
         try:
             lease = self.store.lease(worker)
             if lease is None or lease.until <= self.clock():

@@ -34,7 +34,12 @@ def openapi_document(base_url: str) -> str:
     )
     document = json.loads(schema.model_dump_json(by_alias=True, exclude_none=True))
     schemas = document["components"]["schemas"]
-    for name in ("HTTPValidationError", "ResponseValidationError", "ValidationError"):  # Powertools' own error shapes
+    for name in (
+        "HTTPValidationError",
+        "ResponseValidationError",
+        "ValidationError",
+        "JsonValue",
+    ):  # of Powertools, and named nowhere
         schemas.pop(name, None)
     paths = document["paths"]
     document["paths"] = dict(sorted(paths.items(), key=lambda path: TAGS.index(_tag(path[1]))))

@@ -10,8 +10,11 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from renderbell.api import account, keys, service, tasks  # noqa: F401 - their routes
-from renderbell.api.problems import MAX_BODY_BYTES, too_large
+from renderbell.api.problems import too_large
 from renderbell.api.serving import JSON, ApiParts, app
+
+MAX_BODY_BYTES = 64 * 1024
+LARGE_BODIES = {"/tasks/batch": 1024 * 1024}
 
 logger = Logger()
 
@@ -21,8 +24,9 @@ def build_handler(parts: ApiParts) -> Callable[[dict[str, Any], LambdaContext], 
 
     @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True)
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        if len((event.get("body") or "").encode(errors="replace")) > MAX_BODY_BYTES:
-            answer = too_large()
+        most = LARGE_BODIES.get(event["resource"], MAX_BODY_BYTES)
+        if len((event.get("body") or "").encode(errors="replace")) > most:
+            answer = too_large(most)
         else:
             app.context["parts"] = parts
             answer = app.resolve(_as_json(event), context)

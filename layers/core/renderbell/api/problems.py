@@ -14,7 +14,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError as RouteNotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from renderbell.api.serving import JSON, NO_STORE, app
 from renderbell.authorize import UnauthorizedError
@@ -28,7 +28,6 @@ from renderbell.errors import (
 )
 
 PROBLEM_JSON = "application/problem+json"
-MAX_BODY_BYTES = 64 * 1024
 MAX_FIELD_NAME = 200
 MAX_PROBLEMS = 20  # named in one answer
 
@@ -103,10 +102,41 @@ class VideoExpiredError(RenderbellError):
     """The stored file has been removed."""
 
 
+def problem_of(error: Exception) -> Problem:
+    """What a caller is told of an error: names and rules, never what was sent, and nothing of an error of ours."""
+    match error:
+        case InvalidInputError():
+            return _unusable([FieldProblem(field=error.field, message=str(error), code=error.code)])
+        case RequestValidationError() | ValidationError():
+            found = error.errors()
+            named = [
+                FieldProblem(field=_field(error, one["loc"]), message=one["msg"], code=one["type"]) for one in found
+            ]
+            return _unusable(named[:MAX_PROBLEMS], more=max(0, len(found) - MAX_PROBLEMS))
+        case UnicodeDecodeError() | binascii.Error():
+            return _unusable([FieldProblem(field="body", message="is not UTF-8", code="json_invalid")])
+        case UnauthorizedError():
+            return _problem(HTTPStatus.UNAUTHORIZED, "unauthorized", "no API key, or a wrong one")
+        case ForbiddenError():
+            return _problem(HTTPStatus.FORBIDDEN, "forbidden", str(error))
+        case NotFoundError():
+            return _problem(HTTPStatus.NOT_FOUND, "not_found", str(error))
+        case RouteNotFoundError():
+            return _problem(HTTPStatus.NOT_FOUND, "not_found", "there is no such route")
+        case VideoExpiredError():
+            return _problem(HTTPStatus.GONE, "video_expired", str(error))
+        case AlreadyRegisteredError():
+            return _problem(HTTPStatus.CONFLICT, error.code, str(error), task_id=error.task_id)
+        case ConflictError():
+            return _problem(HTTPStatus.CONFLICT, error.code, str(error))
+        case _:
+            return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "something failed on our side")
+
+
 def _problem(
     status: HTTPStatus, code: str, detail: str, *, errors: list[FieldProblem] | None = None, task_id: str | None = None
-) -> Response[str]:
-    problem = Problem(
+) -> Problem:
+    return Problem(
         title=_TITLES.get(status, status.phrase),
         status=status.value,
         detail=detail,
@@ -114,13 +144,20 @@ def _problem(
         errors=errors or [],
         task_id=task_id,
     )
-    told = problem.model_dump(mode="json", exclude_none=True, exclude=None if errors else {"errors"})
-    return Response(status.value, PROBLEM_JSON, json.dumps(told), NO_STORE)
 
 
-def too_large() -> dict[str, Any]:
+def _answer(problem: Problem) -> Response[str]:
+    told = problem.model_dump(mode="json", exclude_none=True, exclude=None if problem.errors else {"errors"})
+    return Response(problem.status, PROBLEM_JSON, json.dumps(told), NO_STORE)
+
+
+def too_large(most_bytes: int) -> dict[str, Any]:
     """The handler's answer to a body that is not even looked at."""
-    told = _problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", "the body may have at most 64 KiB")
+    told = _answer(
+        _problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", f"the body may have at most {most_bytes // 1024} KiB"
+        )
+    )
     return {
         "statusCode": told.status_code,
         "headers": told.headers,
@@ -129,31 +166,8 @@ def too_large() -> dict[str, Any]:
     }
 
 
-@_answering(InvalidInputError)
-def _invalid_input(error: InvalidInputError) -> Response[str]:
-    return _unusable([FieldProblem(field=error.field, message=str(error), code=error.code)])
-
-
-@_answering(RequestValidationError)
-def _invalid_request(error: RequestValidationError) -> Response[str]:
-    """Names fields and rules, never what was sent."""
-    found = error.errors()
-    return _unusable(
-        [
-            FieldProblem(field=_field(one["loc"]), message=str(one["msg"]), code=str(one["type"]))
-            for one in found[:MAX_PROBLEMS]
-        ],
-        more=max(0, len(found) - MAX_PROBLEMS),
-    )
-
-
-@_answering(UnicodeDecodeError, binascii.Error)
-def _unreadable_body(_: Exception) -> Response[str]:
-    return _unusable([FieldProblem(field="body", message="is not UTF-8", code="json_invalid")])
-
-
-def _unusable(errors: list[FieldProblem], *, more: int = 0) -> Response[str]:
-    """The answer that names what is wrong; `more` counts what it leaves out."""
+def _unusable(errors: list[FieldProblem], *, more: int = 0) -> Problem:
+    """The problem that names what is wrong; `more` counts what it leaves out."""
     errors = [one.model_copy(update={"message": _SECRET.sub(r"\1…", one.message)}) for one in errors]
     named = ", ".join(sorted({one.field for one in errors}))
     detail = f"cannot be used: {named}" + (f" and {more} more" if more else "")
@@ -163,46 +177,30 @@ def _unusable(errors: list[FieldProblem], *, more: int = 0) -> Response[str]:
 _SECRET = re.compile(r"(rbk_|whsec_)[!-~]+")  # somebody may take a key for a field's name, or put it into a URL
 
 
-def _field(location: tuple[int | str, ...]) -> str:
-    """The dotted name of a field; the location's first part says where it came from."""
+def _field(error: Exception, location: tuple[int | str, ...]) -> str:
+    """The dotted name of a field; for a request the location's first part says where it came from."""
     where, *path = location or ("body",)
+    if isinstance(error, ValidationError):
+        path = [*location]
     name = (".".join(str(part) for part in path) or str(where)).encode(errors="replace").decode()
     name = _SECRET.sub(r"\1…", name)
     return name if len(name) <= MAX_FIELD_NAME else name[:MAX_FIELD_NAME] + "…"
 
 
-@_answering(UnauthorizedError)
-def _unauthorized(_: UnauthorizedError) -> Response[str]:
-    return _problem(HTTPStatus.UNAUTHORIZED, "unauthorized", "no API key, or a wrong one")
-
-
-@_answering(ForbiddenError)
-def _forbidden(error: ForbiddenError) -> Response[str]:
-    return _problem(HTTPStatus.FORBIDDEN, "forbidden", str(error))
-
-
-@_answering(NotFoundError)
-def _not_found(error: NotFoundError) -> Response[str]:
-    return _problem(HTTPStatus.NOT_FOUND, "not_found", str(error))
+@_answering(
+    *(InvalidInputError, RequestValidationError, UnicodeDecodeError, binascii.Error, UnauthorizedError),
+    *(ForbiddenError, NotFoundError, VideoExpiredError, ConflictError),
+)
+def _refused(error: Exception) -> Response[str]:
+    return _answer(problem_of(error))
 
 
 @app.not_found
-def _no_route(_: RouteNotFoundError) -> Response[str]:
-    return _problem(HTTPStatus.NOT_FOUND, "not_found", "there is no such route")
-
-
-@_answering(VideoExpiredError)
-def _video_expired(error: VideoExpiredError) -> Response[str]:
-    return _problem(HTTPStatus.GONE, "video_expired", str(error))
-
-
-@_answering(ConflictError)
-def _conflict(error: ConflictError) -> Response[str]:
-    task_id = error.task_id if isinstance(error, AlreadyRegisteredError) else None
-    return _problem(HTTPStatus.CONFLICT, error.code, str(error), task_id=task_id)
+def _no_route(error: RouteNotFoundError) -> Response[str]:
+    return _answer(problem_of(error))
 
 
 @_answering(Exception)
-def _unexpected(_: Exception) -> Response[str]:
+def _unexpected(error: Exception) -> Response[str]:
     logger.exception("request failed")
-    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "something failed on our side")
+    return _answer(problem_of(error))

@@ -8,18 +8,53 @@ from typing import Annotated, Literal
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, WithJsonSchema
 
-from renderbell.api.problems import VideoExpiredError, documented
+from renderbell.api.problems import Problem, VideoExpiredError, documented, problem_of
 from renderbell.api.serving import JSON, NO_STORE, current_base_url, current_parts, json_answer, require, route
 from renderbell.errors import NotFoundError
 from renderbell.keys import Scope
-from renderbell.register import TaskRequest
+from renderbell.register import Registered, TaskRequest
 from renderbell.views import TaskView, Time, task_view
 
+MAX_BATCH = 100
 LINK_S = 3600  # how long a presigned URL lives; the function's role may end it earlier
 
 TaskId = Annotated[str, Path(description="The `task_id` of a task.")]
+
+
+class BatchRequest(BaseModel):
+    """Renders to watch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    tasks: Annotated[
+        list[JsonValue],
+        Field(min_length=1, max_length=MAX_BATCH),
+        WithJsonSchema(
+            {
+                "type": "array",
+                "items": {"$ref": "#/components/schemas/TaskRequest"},
+                "minItems": 1,
+                "maxItems": MAX_BATCH,
+            }
+        ),
+    ]
+
+
+class BatchResult(BaseModel):
+    """What became of one render of a batch."""
+
+    index: int = Field(description="Its place in the request, from 0.")
+    status: int = Field(description="As `POST /tasks` would have answered: 201, 200, 409, 422 or 500.")
+    task: TaskView | None = Field(default=None, description="With 201 and 200.")
+    problem: Problem | None = Field(default=None, description="With any other.")
+
+
+class BatchAnswer(BaseModel):
+    """What became of each render of a batch, in the order of the request."""
+
+    results: list[BatchResult]
 
 
 class DeletedTask(BaseModel):
@@ -67,6 +102,43 @@ def post_task(asked: TaskRequest) -> Response[TaskView]:
     found = current_parts().tasks.register_task(asked, owner=caller.owner, base_url=current_base_url())
     view = task_view(found.task, found.request, found.deliveries)
     return json_answer(HTTPStatus.CREATED if found.created else HTTPStatus.OK, view)
+
+
+@route(
+    "POST",
+    "/tasks/batch",
+    summary="Register many renders",
+    operation_id="registerTasks",
+    tags=["tasks"],
+    responses=documented(
+        *(401, 403, 413, 422),
+        ok_200=("What became of each; look at their `status`.", BatchAnswer),
+        words={413: "The body is larger than 1 MiB."},
+    ),
+)
+def post_batch(asked: BatchRequest) -> Response[BatchAnswer]:
+    """Registers up to 100 renders, each as if it were alone: one that is refused undoes no other."""
+    caller = require(Scope.WRITE)
+    results: dict[int, BatchResult] = {}
+    sound: dict[int, TaskRequest] = {}
+    for n, told in enumerate(asked.tasks):
+        try:
+            sound[n] = TaskRequest.model_validate(told)
+        except ValidationError as error:
+            results[n] = _refused(n, error)
+    found = current_parts().tasks.register_batch(list(sound.values()), owner=caller.owner, base_url=current_base_url())
+    for n, one in zip(sound, found, strict=True):
+        if isinstance(one, Registered):
+            view = task_view(one.task, one.request, one.deliveries)
+            results[n] = BatchResult(index=n, status=HTTPStatus.CREATED if one.created else HTTPStatus.OK, task=view)
+        else:
+            results[n] = _refused(n, one)
+    return json_answer(HTTPStatus.OK, BatchAnswer(results=[result for _, result in sorted(results.items())]))
+
+
+def _refused(n: int, error: Exception) -> BatchResult:
+    problem = problem_of(error)
+    return BatchResult(index=n, status=problem.status, problem=problem)
 
 
 @route(
