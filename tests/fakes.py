@@ -105,12 +105,6 @@ class FakeStore:
     def put_key(self, key: ApiKey) -> None:
         self.by_hash[key.key_hash] = key
 
-    def keys(self, owner: str) -> tuple[ApiKey, ...]:
-        return tuple(key for key in self.by_hash.values() if key.owner == owner)
-
-    def delete_key(self, key: ApiKey) -> None:
-        del self.by_hash[key.key_hash]
-
     def _fail(self) -> None:
         if self.trouble is not None:
             raise self.trouble

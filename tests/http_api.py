@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from renderbell.api import ApiParts, build_handler
 from renderbell.egress import EgressPolicy
+from renderbell.idempotency import Idempotency
 from renderbell.keys import Keys
 from renderbell.providers import Connection
 from renderbell.register import Tasks
-from renderbell.task import Status, Transition
-from tests.fakes import (
-    FakeClock,
-    FakeConnections,
-    FakeContext,
-    FakeIds,
-    FakeInvoker,
-    FakeStore,
-    fake_presign,
-    stored_file,
-)
+from renderbell.store import Store
+from renderbell.task import Request, Status, Task, Transition
+from tests.deployment import in_process_table
+from tests.dynamodb import FakeDynamoDB
+from tests.fakes import FakeClock, FakeConnections, FakeContext, FakeIds, FakeInvoker, fake_presign, stored_file
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
 
 EVENTS = Path(__file__).parents[1] / "events"
 HOOK = "https://hooks.example.com/renders"
@@ -74,11 +72,30 @@ class Answer:
         return self.json
 
 
+class Client:
+    """A client of the in-process table, which may be in trouble; `before` lets another writer come first, once."""
+
+    def __init__(self, table: FakeDynamoDB) -> None:
+        self._table = table
+        self.exceptions = table.exceptions
+        self.trouble: Exception | None = None
+        self.before: dict[str, Callable[[], object]] = {}  # by operation
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        def call(**arguments: Any) -> Any:
+            if self.trouble is not None:
+                raise self.trouble
+            self.before.pop(operation, lambda: None)()
+            return getattr(self._table, operation)(**arguments)
+
+        return call
+
+
 @dataclass
 class World:
-    """The handler over fakes."""
+    """The handler over the real store, on a table in this process, and fakes."""
 
-    store: FakeStore = field(default_factory=FakeStore)
+    table: FakeDynamoDB = field(default_factory=lambda: in_process_table("table"))
     connections: FakeConnections = field(default_factory=FakeConnections)
     invoker: FakeInvoker = field(default_factory=FakeInvoker)
     clock: FakeClock = field(default_factory=FakeClock)
@@ -87,6 +104,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.connect("studio", "default")
+        self.client = Client(self.table)
+        self.store = Store(cast("DynamoDBClient", self.client), "table", pause=lambda seconds: None)
         tasks = Tasks(
             store=self.store,
             connections=self.connections,
@@ -109,6 +128,7 @@ class World:
                 new_id=FakeIds("key"),
                 new_secret=iter(f"secret{'0' * 20}{n}" for n in count(1)).__next__,
             ),
+            idempotency=Idempotency(store=self.store, clock=self.clock, new_token=FakeIds("call")),
             connections=self.connections,
             presign=fake_presign,
             master_secret=lambda: MASTER,
@@ -126,7 +146,14 @@ class World:
         return Answer.of(self.handler(event, FakeContext()))
 
     def call(
-        self, method: str, path: str, body: object = None, *, query: Mapping[str, str] | None = None, **caller: str
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **caller: str,
     ) -> Answer:
         """A call of a route; what follows a known word of the path is its parameter."""
         event = asking(sample("register", **caller), **(query or {}))
@@ -143,6 +170,7 @@ class World:
             "pathParameters": parameters or None,
             "body": None if body is None else json.dumps(body),
         }
+        event["headers"] |= headers or {}
         event["requestContext"] |= {"httpMethod": method, "path": f"/prod{path}", "resourcePath": event["resource"]}
         return self.send(event)
 
@@ -159,15 +187,36 @@ class World:
     def completed(self) -> str:
         """The id of a task whose file is stored."""
         task_id = self.registered()
-        task = self.store.tasks[task_id]
-        self.store.tasks[task_id] = replace(
-            task,
+        self.change(
+            task_id,
             status=Status.COMPLETED,
             step=None,
+            due_at=None,
             files=(stored_file(key=f"default/{task_id}/1.mp4"),),
-            history=(*task.history, Transition(self.clock(), Status.COPYING, Status.COMPLETED, "copied to S3")),
+            history=(*self.task(task_id).history, Transition(self.clock(), Status.COPYING, Status.COMPLETED, "copied")),
         )
         return task_id
+
+    def task(self, task_id: str) -> Task:
+        """A task as it is stored."""
+        task = self.store.task(task_id)
+        assert task is not None
+        return task
+
+    def request(self, task_id: str) -> Request:
+        """What was asked for a task, as it is stored."""
+        request = self.store.request(task_id)
+        assert request is not None
+        return request
+
+    def change(self, task_id: str, **fields: Any) -> Task:
+        """Writes a change of a task, as another function would."""
+        task = self.task(task_id)
+        return self.store.save(task, replace(task, **fields))
+
+    def task_ids(self) -> list[str]:
+        """All tasks that are stored."""
+        return [item["pk"]["S"].removeprefix("TASK#") for item in self.table.items() if item["sk"]["S"] == "TASK"]
 
 
 def sample(name: str, *, owner: str = "default", scope: str = "admin") -> dict[str, Any]:

@@ -33,6 +33,7 @@ from renderbell.store import (
     ApiKey,
     ConnectionHealth,
     DueDelivery,
+    KeptAnswer,
     Lease,
     Served,
     Store,
@@ -956,6 +957,42 @@ class TestDeliveries:
         for attempt in attempts:
             store.put_attempt(attempt, 2_000_000_000)
         assert store.attempts("tsk_1") == tuple(reversed(attempts))
+
+
+class TestKeptAnswers:
+    BEGUN = KeptAnswer("asked", "call-1", at(30), at(86_400).replace(microsecond=0))
+    ANSWER = replace(BEGUN, status=201, content_type="application/json", body='{"task_id": "tsk_1", "said": "ü"}')
+
+    def test_an_answer_is_read_as_it_was_kept(self, store: Store) -> None:
+        assert store.kept_answer("default", "a") is None
+        assert store.begin_answer("default", "a", self.BEGUN, seen=None)
+        assert store.kept_answer("default", "a") == self.BEGUN
+        assert store.keep_answer("default", "a", self.ANSWER)
+        assert store.kept_answer("default", "a") == self.ANSWER
+        assert store.kept_answer("other", "a") is None
+
+    def test_of_two_calls_that_saw_the_same_one_begins(self, store: Store) -> None:
+        other = replace(self.BEGUN, token="call-2")
+        assert store.begin_answer("default", "a", self.BEGUN, seen=None)
+        assert not store.begin_answer("default", "a", other, seen=None)
+        assert store.begin_answer("default", "a", self.BEGUN, seen=None), "the SDK may repeat a call"
+
+    def test_a_call_that_begins_again_forgets_the_answer_before(self, store: Store) -> None:
+        store.begin_answer("default", "a", self.BEGUN, seen=None)
+        store.keep_answer("default", "a", self.ANSWER)
+        later = KeptAnswer("asked otherwise", "call-2", at(100_030), at(186_400).replace(microsecond=0))
+        assert store.begin_answer("default", "a", later, seen=self.ANSWER)
+        assert store.kept_answer("default", "a") == later
+        assert not store.keep_answer("default", "a", self.ANSWER), "another call stands there by now"
+        assert store.kept_answer("default", "a") == later
+
+    def test_a_call_forgets_itself_alone(self, store: Store) -> None:
+        store.begin_answer("default", "a", self.BEGUN, seen=None)
+        store.drop_answer("default", "a", "call-2")
+        assert store.kept_answer("default", "a") == self.BEGUN
+        store.drop_answer("default", "a", "call-1")
+        store.drop_answer("default", "a", "call-1")
+        assert store.kept_answer("default", "a") is None
 
 
 def test_a_tasks_key_is_what_events_carry() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -38,7 +37,7 @@ def test_the_sample_event_registers_a_task() -> None:
     assert shown["history"] == [
         {"at": "2026-03-01T12:00:00.000Z", "from": None, "to": "QUEUED", "reason": "registered"}
     ]
-    assert world.store.requests[shown["task_id"]].base_url == BASE_URL
+    assert world.request(shown["task_id"]).base_url == BASE_URL
 
 
 def test_registering_again_answers_200_and_with_other_settings_409_with_the_id() -> None:
@@ -53,7 +52,7 @@ def test_registering_again_answers_200_and_with_other_settings_409_with_the_id()
 def test_links_start_with_the_public_base_url_where_there_is_one() -> None:
     world = World(public_base_url="https://renders.example.com/")
     task_id = world.registered()
-    assert world.store.requests[task_id].base_url == "https://renders.example.com"
+    assert world.request(task_id).base_url == "https://renders.example.com"
 
 
 def test_the_base_url_is_where_the_call_came_to() -> None:
@@ -108,7 +107,7 @@ def test_malformed_json_is_422_and_nothing_is_kept(text: str) -> None:
     answer = world.register(raw=text)
     assert fields_of(answer) == {"body"}
     assert answer.json["errors"][0]["code"] == "json_invalid"
-    assert world.store.tasks == {}
+    assert world.task_ids() == []
 
 
 @pytest.mark.parametrize("body", ["%%%", base64.b64encode(b"\xff\xfe{}").decode()])
@@ -159,7 +158,7 @@ def test_what_cannot_be_used_is_422_that_names_every_field(change: dict[str, obj
     world = World()
     answer = world.register({"connection": "studio", "provider_task_id": "job-7", **change})
     assert fields_of(answer) == named
-    assert world.store.tasks == {}
+    assert world.task_ids() == []
     assert world.invoker.invoked == []
 
 
@@ -247,7 +246,7 @@ def test_a_read_key_reads_but_neither_writes_nor_sees_secrets() -> None:
     world.send(sample("webhook-secret", scope="read")).problem(403, "forbidden")
     assert world.send(about("read", task_id, scope="read")).status == 200
     assert world.send(sample("connections", scope="read")).status == 200
-    assert world.store.tasks[task_id].status is Status.QUEUED
+    assert world.task(task_id).status is Status.QUEUED
 
 
 def test_a_write_key_registers_cancels_and_sees_the_secret() -> None:
@@ -329,7 +328,7 @@ def test_a_force_that_is_no_flag_is_422() -> None:
     task_id = world.registered()
     answer = world.send(asking(about("delete", task_id), force="maybe"))
     assert {one["field"] for one in answer.problem(422, "invalid_input")["errors"]} == {"force"}
-    assert not world.store.tasks[task_id].deleted
+    assert not world.task(task_id).deleted
 
 
 # -- files ----------------------------------------------------------------------------------------------------------
@@ -365,9 +364,8 @@ def test_without_a_redirect_the_url_is_told_with_its_end() -> None:
 def test_a_task_without_that_file_is_404() -> None:
     world = World()
     running = world.registered()
-    task = world.store.tasks[running]
     sources = (Source(FileKind.VIDEO, "https://cdn.example.com/1.mp4"),)
-    world.store.tasks[running] = replace(task, status=Status.COPYING, sources=sources)
+    world.change(running, status=Status.COPYING, sources=sources)
     world.send(about("video", running)).problem(404, "not_found")
     done = world.completed()
     for n in ("2", "0", "-1"):
@@ -451,7 +449,7 @@ def test_an_unknown_route_is_a_problem_document_too() -> None:
 
 def test_trouble_of_ours_is_500_without_details_and_is_logged() -> None:
     world = World()
-    world.store.trouble = RuntimeError("table arn:aws:secret-detail is throttled")
+    world.client.trouble = RuntimeError("table arn:aws:secret-detail is throttled")
     with captured_log() as lines:
         answer = world.register()
     answer.problem(500, "internal_error")

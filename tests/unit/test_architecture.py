@@ -17,20 +17,30 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "layers" / "core" / "renderbell"
 
+
+def rooms(package: str) -> set[str]:
+    """The modules of one of the packages within ours."""
+    return {f"{package}.{path.stem}" for path in (PACKAGE / package).glob("*.py")}
+
+
 # From the inside out; a module imports only what stands beside or before it.
 LAYERS = {
     "core": {
         *("addresses", "delivery", "errors", "filetypes", "redaction", "schedule", "task"),
-        *(f"providers.{path.stem}" for path in (PACKAGE / "providers").glob("*.py")),
+        *rooms("providers"),
     },
     "parts": {
         *("archive", "connections", "dial", "egress", "endpoints", "expressions", "failures", "ids", "invoke", "items"),
-        *("presigned", "refresh", "store", "telemetry", "threads", "views", "webhooks"),
+        *("presigned", "refresh", "telemetry", "threads", "views", "webhooks"),
+        *rooms("store"),
     },
-    "use cases": {"agenda", "ask", "deliver", "jobs", "keys", "notify", "outbox", "poll", "register", "transition"},
+    "use cases": {
+        *("agenda", "ask", "deliver", "idempotency", "jobs", "keys", "notify", "outbox", "poll", "register"),
+        "transition",
+    },
     "entry": {
         *("authorize", "bootstrap", "settings"),
-        *(f"api.{path.stem}" for path in (PACKAGE / "api").glob("*.py")),
+        *rooms("api"),
     },
     "functions": {f"functions.{path.parent.name}" for path in (ROOT / "functions").glob("*/app.py")},
 }
@@ -70,7 +80,7 @@ ALLOWED = {
     "api.__main__": {"sys.stdout"},
     "api.account": ANSWERING,
     "api.document": {*(f"{_POWERTOOLS}.event_handler.openapi.models.{name}" for name in ("APIKey", "Server"))},
-    "api.handler": CORRELATED,
+    "api.handler": CORRELATED | {f"{_POWERTOOLS}.event_handler.Response"},
     "api.keys": ANSWERING | {*(f"{_POWERTOOLS}.event_handler.openapi.params.{name}" for name in ("Path", "Query"))},
     "api.problems": ANSWERING
     | {
@@ -127,7 +137,8 @@ ALLOWED = {
     "providers.base": {"urllib3.HTTPHeaderDict"},
     "providers.spec": {"jmespath.compile", "jmespath.exceptions.JMESPathError"},
     "refresh": {"botocore.exceptions.ClientError", "threading.Lock", "threading.Thread"},
-    "store": {"botocore.exceptions.ClientError", "random.uniform", "time.sleep"},
+    "store.answers": {"zlib.compress", "zlib.decompress"},
+    "store.table": {"botocore.exceptions.ClientError", "random.uniform", "time.sleep"},
     "telemetry": {f"{_POWERTOOLS}.Metrics", f"{_POWERTOOLS}.metrics.MetricUnit", "threading.Lock"},
     "threads": {"concurrent.futures.ThreadPoolExecutor", "queue.Empty", "queue.SimpleQueue"},
 }
@@ -326,6 +337,15 @@ def test_boto3_makes_clients_in_bootstrap_alone() -> None:
     assert {name for name, ones in ALLOWED.items() if "boto3.client" in ones} == {"bootstrap"}
 
 
+def test_the_store_alone_knows_keys_and_expressions() -> None:
+    assert {name.split(".")[0] for name, source in SOURCES.items() if "expressions" in source.ours} == {"store"}
+
+
+def test_only_the_store_knows_its_rooms() -> None:
+    inside = rooms("store") - {"store.__init__"}
+    assert not {name for name, source in SOURCES.items() if inside & source.ours and not name.startswith("store.")}
+
+
 def test_what_may_open_connections_is_known_to_few() -> None:
     assert {name for name, source in SOURCES.items() if "dial" in source.ours} == {"egress", "failures"}
     assert {name for name, source in SOURCES.items() if CLIENTS & set(source.bound)} == {"bootstrap"}
@@ -376,7 +396,7 @@ def test_what_may_open_connections_is_known_to_few() -> None:
         "import json as plain\nplain.decoder",
     ],
 )
-@pytest.mark.parametrize("name", ["views", "store", "bootstrap", "archive", "failures", "functions.poller"])
+@pytest.mark.parametrize("name", ["views", "store.table", "bootstrap", "archive", "failures", "functions.poller"])
 def test_every_way_round_is_seen(text: str, name: str) -> None:
     if (name, text) != ("bootstrap", "import boto3"):
         assert forbidden(Source(name, ast.parse(text)), SOURCES)

@@ -57,6 +57,17 @@ def test_every_error_is_a_problem_document(document: dict[str, Any]) -> None:
                     assert answer["content"] == {"application/problem+json": {"schema": schema}}
 
 
+def test_every_post_of_a_caller_may_be_repeated(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            references = [one.get("$ref") for one in operation.get("parameters", [])]
+            taken = "#/components/parameters/IdempotencyKey" in references
+            assert taken == (method == "post" and operation.get("security") != []), path
+            if taken:
+                assert "request_running" in operation["responses"]["409"]["description"]
+                assert "idempotency_key_reused" in operation["responses"]["422"]["description"]
+
+
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     def references(value: object) -> set[str]:
         if isinstance(value, dict):
@@ -64,7 +75,9 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
             return own.union(*(references(one) for one in value.values()))
         return set().union(*(references(one) for one in value)) if isinstance(value, list) else set()
 
-    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    known = {
+        f"#/components/{kind}/{name}" for kind in ("schemas", "parameters") for name in document["components"][kind]
+    }
     assert references(document) == known
 
 

@@ -350,3 +350,9 @@ def test_endpoints_that_a_batch_leaves_unread_are_asked_for_again_a_few_times(
     assert table.asked == asked
     assert len(paused_s) == len(asked) - 1
     assert all(0.05 <= pause_s <= 0.8 for pause_s in paused_s)
+
+
+def test_no_room_of_the_store_hides_what_another_has() -> None:
+    rooms = [set(vars(one)) for one in Store.__mro__ if one not in (Store, object)]
+    names = [name for room in rooms for name in room if not (name.startswith("__") and name.endswith("__"))]
+    assert len(names) == len(set(names))

@@ -61,6 +61,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     from renderbell.api import ApiParts
     from renderbell.connections import Connections, parameters_under
     from renderbell.egress import EgressPolicy
+    from renderbell.idempotency import Idempotency
     from renderbell.ids import ENTROPY_BYTES, new_id
     from renderbell.invoke import LambdaInvoker
     from renderbell.keys import Keys
@@ -98,6 +99,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
             side_by_side=SideBySide(BATCH_THREADS),
         ),
         keys=Keys(store=store, clock=utc_now, new_id=partial(fresh_id, "key"), new_secret=token_urlsafe),
+        idempotency=Idempotency(store=store, clock=utc_now, new_token=lambda: uuid4().hex),
         connections=connections,
         presign=presign,
         master_secret=lambda: master().encode(),

@@ -24,7 +24,7 @@ def from_wire(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Change:
-    """An update expression and its conditions, as they grow; every method but `update` names one attribute."""
+    """An update expression and its conditions, as they grow; most methods name one attribute."""
 
     def __init__(self) -> None:
         self._sets: list[str] = []
@@ -55,6 +55,14 @@ class Change:
         """Removes attributes."""
         self._removes += [self._name(name) for name in names]
 
+    def between(self, old: Mapping[str, object], new: Mapping[str, object]) -> None:
+        """Sets and removes what differs between two states of an item."""
+        for name in sorted(old.keys() | new.keys()):
+            if name not in new:
+                self.remove(name)
+            elif old.get(name) != new[name]:
+                self.set(name, new[name])
+
     def equals(self, name: str, value: object) -> str:
         """The condition that an attribute has a value."""
         return f"{self._name(name)} = {self._value(value)}"
@@ -62,6 +70,10 @@ class Change:
     def absent(self, name: str) -> str:
         """The condition that an attribute is not there."""
         return f"attribute_not_exists({self._name(name)})"
+
+    def as_seen(self, name: str, value: object | None) -> str:
+        """The condition that an attribute has the value that was seen; None: it is not there."""
+        return self.absent(name) if value is None else self.equals(name, value)
 
     def absent_or(self, name: str, value: object) -> str:
         """The condition that an attribute is not there or has a value."""

@@ -1,7 +1,7 @@
 """How tasks, requests, deliveries and attempts are written down as DynamoDB attributes, and read again: pure.
 
 Times are ISO 8601 UTC with microseconds and a fixed width, so that they sort as text. What is None or empty is left
-out. `store.py` adds the keys and the conditions.
+out. `store/` adds the keys and the conditions.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from renderbell import endpoints
 from renderbell.api.problems import documented
-from renderbell.api.serving import current_parts, json_answer, require, route
+from renderbell.api.serving import current_caller, current_parts, json_answer, route
 from renderbell.connections import usable_by
 from renderbell.keys import Scope
 from renderbell.providers import poll_schedule_for
@@ -38,6 +38,7 @@ class ConnectionList(BaseModel):
 @route(
     "GET",
     "/webhook-secret",
+    scope=Scope.WRITE,
     summary="Read the webhook secret",
     operation_id="readWebhookSecret",
     tags=["webhooks"],
@@ -45,7 +46,7 @@ class ConnectionList(BaseModel):
 )
 def get_webhook_secret() -> Response[WebhookSecret]:
     """The secret that signs webhooks to URLs given with a task, in the form of Standard Webhooks."""
-    caller = require(Scope.WRITE)
+    caller = current_caller()
     secret = endpoints.derive_secret(current_parts().master_secret(), "owner", caller.owner, 1)
     return json_answer(HTTPStatus.OK, WebhookSecret(secret=secret))
 
@@ -53,6 +54,7 @@ def get_webhook_secret() -> Response[WebhookSecret]:
 @route(
     "GET",
     "/connections",
+    scope=Scope.READ,
     summary="List connections",
     operation_id="listConnections",
     tags=["connections"],
@@ -60,7 +62,7 @@ def get_webhook_secret() -> Response[WebhookSecret]:
 )
 def get_connections() -> Response[ConnectionList]:
     """The connections that your tasks may name."""
-    caller, parts = require(Scope.READ), current_parts()
+    caller, parts = current_caller(), current_parts()
     usable = [one for _, one in sorted(parts.connections.all().items()) if usable_by(one, caller.owner)]
     views = [
         ConnectionView(name=one.name, type=one.type, poll_interval_s=poll_schedule_for(one).interval_s)

@@ -9,6 +9,7 @@ from aws_lambda_powertools.event_handler.openapi.models import APIKey, Server
 
 from renderbell.api.problems import PROBLEM_JSON
 from renderbell.api.serving import OPEN, app
+from renderbell.idempotency import HEADER, KEY_PATTERN
 from renderbell.views import example_view
 
 VERSION = "0.1.0"  # the project's, which pyproject.toml gives too
@@ -44,14 +45,49 @@ def openapi_document(base_url: str) -> str:
     paths = document["paths"]
     document["paths"] = dict(sorted(paths.items(), key=lambda path: TAGS.index(_tag(path[1]))))
     schemas["TaskView"]["examples"] = [example_view(base_url).model_dump(mode="json")]
-    for operation in (one for path in document["paths"].values() for one in path.values()):
+    document["components"]["parameters"] = {"IdempotencyKey": _IDEMPOTENCY_KEY}
+    for method, operation in ((name, one) for path in document["paths"].values() for name, one in path.items()):
         answers = operation["responses"]
         if PROBLEM_JSON not in answers.get("422", {}).get("content", {PROBLEM_JSON: None}):
             del answers["422"]  # added by Powertools to every route
-        operation["responses"] = dict(sorted(answers.items()))
+        answers["429"] = _problem("Too many requests; `Retry-After` says when to come again.") | {"headers": _RETRY}
         if operation["tags"] == [OPEN]:
             operation["security"] = []
+        elif method == "post":
+            _tell_of_idempotency(operation)
+        operation["responses"] = dict(sorted(answers.items()))
     return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+_IDEMPOTENCY_KEY = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "A word of your own for this call. Repeated with the same body within 24 hours, the call is "
+    "answered as the first time (with the header `Idempotency-Replayed: true`) and not done again. What an answer "
+    "shows only once is left out of the repetition.",
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
+    "example": "order-4711",
+}
+_RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+
+
+def _problem(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+
+
+def _tell_of_idempotency(operation: dict[str, Any]) -> None:
+    """Adds what every POST of a caller takes and may answer because of it."""
+    operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/IdempotencyKey"})
+    for status, word in (
+        ("409", "`request_running`: the same call, with the same `Idempotency-Key`, is still running."),
+        ("422", "`idempotency_key_reused`: the `Idempotency-Key` was used for another call."),
+    ):
+        answer = operation["responses"].setdefault(status, _problem(""))
+        answer["description"] = f"{answer['description']} {word}".strip()
 
 
 def _tag(operations: dict[str, Any]) -> str:

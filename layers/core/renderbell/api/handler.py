@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from renderbell.api import account, keys, service, tasks  # noqa: F401 - their routes
-from renderbell.api.problems import too_large
-from renderbell.api.serving import JSON, ApiParts, app
+from renderbell.api.problems import BodyTooLargeError, problem_answer
+from renderbell.api.serving import JSON, NO_STORE, ApiParts, app, caller_of, header_of
+from renderbell.idempotency import HEADER, fingerprint_of
 
 MAX_BODY_BYTES = 64 * 1024
-LARGE_BODIES = {"/tasks/batch": 1024 * 1024}
+LARGE_BODIES = {"/tasks/batch": 256 * 1024}  # its answer is kept in an item of at most 400 KB
+SHOWN_ONCE = {"/keys": "key"}  # the field of a route's answer that is a secret
 
 logger = Logger()
 
@@ -24,12 +28,10 @@ def build_handler(parts: ApiParts) -> Callable[[dict[str, Any], LambdaContext], 
 
     @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True)
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        most = LARGE_BODIES.get(event["resource"], MAX_BODY_BYTES)
-        if len((event.get("body") or "").encode(errors="replace")) > most:
-            answer = too_large(most)
-        else:
-            app.context["parts"] = parts
-            answer = app.resolve(_as_json(event), context)
+        try:
+            answer = _answer(event, context, parts)
+        except Exception as error:  # what comes before the routes, which answer their own errors
+            answer = _plain(problem_answer(error))
         logger.info(
             "request",
             extra={"method": event["httpMethod"], "route": event["resource"], "status": answer["statusCode"]},
@@ -37,6 +39,64 @@ def build_handler(parts: ApiParts) -> Callable[[dict[str, Any], LambdaContext], 
         return answer
 
     return handler
+
+
+def _answer(event: dict[str, Any], context: LambdaContext, parts: ApiParts) -> dict[str, Any]:
+    """Lets the caller in, as far as the key's scope goes, and answers: once for each `Idempotency-Key` of a POST."""
+    most = LARGE_BODIES.get(event["resource"], MAX_BODY_BYTES)
+    body = event.get("body") or ""
+    if len(body.encode(errors="replace")) > most:
+        raise BodyTooLargeError(f"the body may have at most {most // 1024} KiB")
+    app.context["parts"] = parts
+    app.context["caller"] = caller = caller_of(event)
+    key = header_of(event, HEADER)
+    if event["httpMethod"] != "POST" or key is None or caller is None:
+        return app.resolve(_as_json(event), context)
+
+    def do() -> tuple[int, str, str]:
+        answer = app.resolve(_as_json(event), context)
+        made.append(answer)
+        return answer["statusCode"], _content_type(answer), _without_secrets(event["resource"], answer["body"] or "")
+
+    made: list[dict[str, Any]] = []
+    query = json.dumps(event.get("multiValueQueryStringParameters") or {}, sort_keys=True)
+    asked = fingerprint_of(event["httpMethod"], event["path"], query, body)
+    status, content_type, text, again = parts.idempotency.once(caller.owner, key, asked, do)
+    if not again:
+        return made[0]
+    return {
+        "statusCode": status,
+        "headers": {"Content-Type": content_type, "Idempotency-Replayed": "true", **NO_STORE},
+        "body": text,
+        "isBase64Encoded": False,
+    }
+
+
+def _without_secrets(resource: str, body: str) -> str:
+    """An answer as it may be kept: what it shows this once is left out, and it says so."""
+    secret = SHOWN_ONCE.get(resource)
+    if secret is None:
+        return body
+    told = json.loads(body)
+    if secret not in told:
+        return body
+    return json.dumps(told | {secret: None, "withheld": f"`{secret}` was shown in the first answer, and is not kept"})
+
+
+def _content_type(answer: dict[str, Any]) -> str:
+    named = {name.lower(): value for name, value in (answer.get("headers") or {}).items()}
+    several = {name.lower(): value for name, value in (answer.get("multiValueHeaders") or {}).items()}
+    return str(named.get("content-type") or several.get("content-type", [JSON])[0])
+
+
+def _plain(answer: Response[str]) -> dict[str, Any]:
+    """An answer that no route has made."""
+    return {
+        "statusCode": answer.status_code,
+        "headers": answer.headers,
+        "body": answer.body,
+        "isBase64Encoded": False,
+    }
 
 
 def _as_json(event: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from pydantic import BaseModel, Field
 
 from renderbell.api.problems import documented
-from renderbell.api.serving import NO_STORE, current_parts, json_answer, require, route
+from renderbell.api.serving import NO_STORE, current_caller, current_parts, json_answer, route
 from renderbell.keys import KeyRequest, Owner, Scope
 from renderbell.store import ApiKey
 from renderbell.views import Time
@@ -29,7 +29,8 @@ class KeyView(BaseModel):
 class MintedKeyView(KeyView):
     """A new API key; `key` is shown this once."""
 
-    key: str = Field(description="Goes into the header `x-api-key`.", examples=["rbk_…"])
+    key: str | None = Field(description="Goes into the header `x-api-key`; null in a replay.", examples=["rbk_…"])
+    withheld: str | None = Field(default=None, description="In a replay: what is left out.")
 
 
 class KeyList(BaseModel):
@@ -44,6 +45,7 @@ OwnerQuery = Annotated[Owner | None, Query(description="Whose keys; without it, 
 @route(
     "POST",
     "/keys",
+    scope=Scope.ADMIN,
     summary="Mint a key",
     operation_id="mintKey",
     tags=["keys"],
@@ -59,7 +61,6 @@ OwnerQuery = Annotated[Owner | None, Query(description="Whose keys; without it, 
 )
 def post_key(asked: KeyRequest) -> Response[MintedKeyView]:
     """Makes a key for any owner; takes the scope `admin`. Only a hash of it is kept."""
-    require(Scope.ADMIN)
     minted = current_parts().keys.mint(asked)
     return json_answer(HTTPStatus.CREATED, MintedKeyView(**dict(_view(minted.key)), key=minted.text))
 
@@ -67,6 +68,7 @@ def post_key(asked: KeyRequest) -> Response[MintedKeyView]:
 @route(
     "GET",
     "/keys",
+    scope=Scope.ADMIN,
     summary="List keys",
     operation_id="listKeys",
     tags=["keys"],
@@ -77,7 +79,7 @@ def get_keys(owner: OwnerQuery = None) -> Response[KeyList]:
 
     The deployment's first key is not among them: it is made of a secret in Secrets Manager.
     """
-    caller = require(Scope.ADMIN)
+    caller = current_caller()
     found = current_parts().keys.of(owner or caller.owner)
     return json_answer(HTTPStatus.OK, KeyList(keys=[_view(key) for key in found]))
 
@@ -85,6 +87,7 @@ def get_keys(owner: OwnerQuery = None) -> Response[KeyList]:
 @route(
     "DELETE",
     "/keys/<key_id>",
+    scope=Scope.ADMIN,
     summary="Delete a key",
     operation_id="deleteKey",
     tags=["keys"],
@@ -94,7 +97,7 @@ def delete_key(
     key_id: Annotated[str, Path(description="The `key_id` of a key.")], owner: OwnerQuery = None
 ) -> Response[None]:
     """Removes a key of an owner; takes the scope `admin`."""
-    caller = require(Scope.ADMIN)
+    caller = current_caller()
     current_parts().keys.delete(key_id, owner=owner or caller.owner)
     return Response(HTTPStatus.NO_CONTENT.value, headers=NO_STORE)
 

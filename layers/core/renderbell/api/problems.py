@@ -98,6 +98,10 @@ def _answering(*errors: type[Exception]) -> Callable[[_ErrorHandler], _ErrorHand
     return cast("Callable[[_ErrorHandler], _ErrorHandler]", app.exception_handler(list(errors)))
 
 
+class BodyTooLargeError(RenderbellError):
+    """The body is larger than its route allows."""
+
+
 class VideoExpiredError(RenderbellError):
     """The stored file has been removed."""
 
@@ -123,6 +127,8 @@ def problem_of(error: Exception) -> Problem:
             return _problem(HTTPStatus.NOT_FOUND, "not_found", str(error))
         case RouteNotFoundError():
             return _problem(HTTPStatus.NOT_FOUND, "not_found", "there is no such route")
+        case BodyTooLargeError():
+            return _problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", str(error))
         case VideoExpiredError():
             return _problem(HTTPStatus.GONE, "video_expired", str(error))
         case AlreadyRegisteredError():
@@ -146,24 +152,13 @@ def _problem(
     )
 
 
-def _answer(problem: Problem) -> Response[str]:
+def problem_answer(error: Exception) -> Response[str]:
+    """The answer to an error; one of ours is told in the log only."""
+    problem = problem_of(error)
+    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("request failed", exc_info=error)
     told = problem.model_dump(mode="json", exclude_none=True, exclude=None if problem.errors else {"errors"})
     return Response(problem.status, PROBLEM_JSON, json.dumps(told), NO_STORE)
-
-
-def too_large(most_bytes: int) -> dict[str, Any]:
-    """The handler's answer to a body that is not even looked at."""
-    told = _answer(
-        _problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", f"the body may have at most {most_bytes // 1024} KiB"
-        )
-    )
-    return {
-        "statusCode": told.status_code,
-        "headers": told.headers,
-        "body": told.body,
-        "isBase64Encoded": False,
-    }
 
 
 def _unusable(errors: list[FieldProblem], *, more: int = 0) -> Problem:
@@ -192,15 +187,14 @@ def _field(error: Exception, location: tuple[int | str, ...]) -> str:
     *(ForbiddenError, NotFoundError, VideoExpiredError, ConflictError),
 )
 def _refused(error: Exception) -> Response[str]:
-    return _answer(problem_of(error))
+    return problem_answer(error)
 
 
 @app.not_found
 def _no_route(error: RouteNotFoundError) -> Response[str]:
-    return _answer(problem_of(error))
+    return problem_answer(error)
 
 
 @_answering(Exception)
 def _unexpected(error: Exception) -> Response[str]:
-    logger.exception("request failed")
-    return _answer(problem_of(error))
+    return problem_answer(error)

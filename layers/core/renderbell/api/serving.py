@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from renderbell.authorize import Caller, UnauthorizedError
 from renderbell.errors import ForbiddenError, InvalidInputError
+from renderbell.idempotency import Idempotency
 from renderbell.keys import Keys, Scope
 from renderbell.register import Connections, Tasks
 from renderbell.task import StoredFile
@@ -23,6 +24,8 @@ from renderbell.task import StoredFile
 JSON = "application/json"
 OPEN = "service"  # the tag of the routes that need no key
 NO_STORE = {"Cache-Control": "no-store"}
+
+SCOPES: dict[tuple[str, str], Scope] = {}  # of the routes that need a key, by method and resource
 
 _Body = TypeVar("_Body", bound=BaseModel)
 _RouteFunction = TypeVar("_RouteFunction", bound=Callable[..., Any])
@@ -41,6 +44,7 @@ class ApiParts:
 
     tasks: Tasks
     keys: Keys
+    idempotency: Idempotency
     connections: Connections
     presign: Callable[[StoredFile, int, str | None], str]
     master_secret: Callable[[], bytes]
@@ -67,9 +71,15 @@ def current_parts() -> ApiParts:
     return cast(ApiParts, app.context["parts"])
 
 
-def require(needed: Scope) -> Caller:
-    """Whom the authorizer let in, if the scope covers what is asked."""
-    told = app.current_event.raw_event["requestContext"].get("authorizer") or {}
+def caller_of(event: Mapping[str, Any]) -> Caller | None:
+    """Whom the authorizer let in; None for a route that needs no key, or that is none.
+
+    Raises `UnauthorizedError`, and `ForbiddenError` if the scope does not cover what is asked.
+    """
+    needed = SCOPES.get((event["httpMethod"], event["resource"]))
+    if needed is None:
+        return None
+    told = event["requestContext"].get("authorizer") or {}
     try:
         caller = Caller(told["owner"], Scope(told["scope"]), told["key_id"])
     except (KeyError, ValueError):
@@ -78,6 +88,17 @@ def require(needed: Scope) -> Caller:
     if not caller.scope.covers(needed):
         raise ForbiddenError(f"this key's scope is {caller.scope}; it takes {needed}")
     return caller
+
+
+def current_caller() -> Caller:
+    """Who calls a route that needs a key."""
+    return cast(Caller, app.context["caller"])
+
+
+def header_of(event: Mapping[str, Any], name: str) -> str | None:
+    """A header, whatever the case of its name."""
+    headers: Mapping[str, str] = event.get("headers") or {}
+    return next((value for one, value in headers.items() if one.lower() == name.lower()), None)
 
 
 def base_url_of(event: Mapping[str, Any]) -> str:
@@ -100,8 +121,15 @@ def current_base_url() -> str:
     return current_parts().public_base_url.rstrip("/") or base_url_of(app.current_event.raw_event)
 
 
-def route(method: str, rule: str, **told: Any) -> Callable[[_RouteFunction], _RouteFunction]:
-    """Registers a route; its docstring is its description in the OpenAPI document."""
+def route(
+    method: str, rule: str, *, scope: Scope | None = None, **told: Any
+) -> Callable[[_RouteFunction], _RouteFunction]:
+    """Registers a route; its docstring is its description in the OpenAPI document.
+
+    `scope` is what it takes of a caller; None: it needs no key.
+    """
+    if scope is not None:
+        SCOPES[method, rule.replace("<", "{").replace(">", "}")] = scope
 
     def register(function: _RouteFunction) -> _RouteFunction:
         return app.route(rule, method, description=inspect.getdoc(function), **told)(function)

@@ -11,7 +11,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, WithJsonSchema
 
 from renderbell.api.problems import Problem, VideoExpiredError, documented, problem_of
-from renderbell.api.serving import JSON, NO_STORE, current_base_url, current_parts, json_answer, require, route
+from renderbell.api.serving import JSON, NO_STORE, current_base_url, current_caller, current_parts, json_answer, route
 from renderbell.errors import NotFoundError
 from renderbell.keys import Scope
 from renderbell.register import Registered, TaskRequest
@@ -74,6 +74,7 @@ class VideoLink(BaseModel):
 @route(
     "POST",
     "/tasks",
+    scope=Scope.WRITE,
     summary="Register a render",
     operation_id="registerTask",
     tags=["tasks"],
@@ -98,7 +99,7 @@ def post_task(asked: TaskRequest) -> Response[TaskView]:
     webhooks, metadata and deadline are equal or absent, else 409 `already_registered`. From COPYING on it makes a new
     task, with its own copy and webhooks.
     """
-    caller = require(Scope.WRITE)
+    caller = current_caller()
     found = current_parts().tasks.register_task(asked, owner=caller.owner, base_url=current_base_url())
     view = task_view(found.task, found.request, found.deliveries)
     return json_answer(HTTPStatus.CREATED if found.created else HTTPStatus.OK, view)
@@ -107,18 +108,19 @@ def post_task(asked: TaskRequest) -> Response[TaskView]:
 @route(
     "POST",
     "/tasks/batch",
+    scope=Scope.WRITE,
     summary="Register many renders",
     operation_id="registerTasks",
     tags=["tasks"],
     responses=documented(
         *(401, 403, 413, 422),
         ok_200=("What became of each; look at their `status`.", BatchAnswer),
-        words={413: "The body is larger than 1 MiB."},
+        words={413: "The body is larger than 256 KiB."},
     ),
 )
 def post_batch(asked: BatchRequest) -> Response[BatchAnswer]:
     """Registers up to 100 renders, each as if it were alone: one that is refused undoes no other."""
-    caller = require(Scope.WRITE)
+    caller = current_caller()
     results: dict[int, BatchResult] = {}
     sound: dict[int, TaskRequest] = {}
     for n, told in enumerate(asked.tasks):
@@ -144,6 +146,7 @@ def _refused(n: int, error: Exception) -> BatchResult:
 @route(
     "GET",
     "/tasks/<task_id>",
+    scope=Scope.READ,
     summary="Read a task",
     operation_id="readTask",
     tags=["tasks"],
@@ -151,7 +154,7 @@ def _refused(n: int, error: Exception) -> BatchResult:
 )
 def get_task(task_id: TaskId) -> Response[TaskView]:
     """A task with its history, its files, and what became of its webhooks."""
-    caller = require(Scope.READ)
+    caller = current_caller()
     found = current_parts().tasks.read_task(task_id, owner=caller.owner)
     return json_answer(HTTPStatus.OK, task_view(found.task, found.request, found.deliveries))
 
@@ -159,6 +162,7 @@ def get_task(task_id: TaskId) -> Response[TaskView]:
 @route(
     "DELETE",
     "/tasks/<task_id>",
+    scope=Scope.WRITE,
     summary="Delete a task",
     operation_id="deleteTask",
     tags=["tasks"],
@@ -182,7 +186,7 @@ def delete_task(
     `delivery_pending`, unless `force=true` says to do it all the same. No webhook is sent for a deleted task; one that
     is on its way just then may still arrive. The render at the provider goes on, and can be registered anew at once.
     """
-    caller = require(Scope.WRITE)
+    caller = current_caller()
     current_parts().tasks.delete_task(task_id, owner=caller.owner, force=force)
     return json_answer(HTTPStatus.ACCEPTED, DeletedTask(task_id=task_id, deleted=True))
 
@@ -190,6 +194,7 @@ def delete_task(
 @route(
     "POST",
     "/tasks/<task_id>/cancel",
+    scope=Scope.WRITE,
     summary="Cancel a task",
     operation_id="cancelTask",
     tags=["tasks"],
@@ -204,7 +209,7 @@ def delete_task(
 )
 def post_cancel(task_id: TaskId) -> Response[TaskView]:
     """Stops watching; the provider goes on. A task that has ended in another way answers 409 `task_ended`."""
-    caller = require(Scope.WRITE)
+    caller = current_caller()
     found = current_parts().tasks.cancel_task(task_id, owner=caller.owner)
     return json_answer(HTTPStatus.OK, task_view(found.task, found.request, found.deliveries))
 
@@ -212,6 +217,7 @@ def post_cancel(task_id: TaskId) -> Response[TaskView]:
 @route(
     "GET",
     "/tasks/<task_id>/videos/<n>",
+    scope=Scope.READ,
     summary="Fetch a stored file",
     operation_id="fetchVideo",
     tags=["tasks"],
@@ -234,7 +240,7 @@ def get_video(
 
     Clients that send `x-api-key` along with a redirect do better with `redirect=false`.
     """
-    caller, parts = require(Scope.READ), current_parts()
+    caller, parts = current_caller(), current_parts()
     task = parts.tasks.read_task(task_id, owner=caller.owner).task
     file = next((one for one in task.files if one.n == n), None)
     if file is None:  # only a COMPLETED task has files

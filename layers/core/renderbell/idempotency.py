@@ -1,0 +1,96 @@
+"""Calls that may be repeated: the first answer under an `Idempotency-Key` is kept for a day and given again.
+
+    first call      begin (running) ── do ── keep the answer
+    meanwhile       begin refused: it runs          -> ConflictError `request_running`
+    later, equal    the kept answer
+    later, other    InvalidInputError `idempotency_key_reused`
+
+Whoever dies on the way leaves a note that runs out with the function's time limit; what it did is then done again. That
+is why the natural rules (a render that is watched already) stand beside this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from aws_lambda_powertools import Logger
+
+from renderbell.errors import ConflictError, InvalidInputError
+from renderbell.store import KeptAnswer
+
+__all__ = ["HEADER", "KEY_PATTERN", "Idempotency", "IdempotencyStore", "fingerprint_of"]
+
+HEADER = "Idempotency-Key"
+KEPT = timedelta(hours=24)
+RUNNING = timedelta(seconds=30)  # the API's function is ended after 28 s
+
+KEY_PATTERN = r"^[!-~]([ -~]{0,253}[!-~])?$"
+
+_KEY = re.compile(KEY_PATTERN.removeprefix("^").removesuffix("$"))
+
+logger = Logger()
+
+
+class IdempotencyStore(Protocol):
+    """What is used of the store."""
+
+    def kept_answer(self, owner: str, key_hash: str) -> KeptAnswer | None: ...
+    def begin_answer(self, owner: str, key_hash: str, begun: KeptAnswer, *, seen: KeptAnswer | None) -> bool: ...
+    def keep_answer(self, owner: str, key_hash: str, answer: KeptAnswer) -> bool: ...
+    def drop_answer(self, owner: str, key_hash: str, token: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """Does each call once under its key; keys are the owner's own."""
+
+    store: IdempotencyStore
+    clock: Callable[[], datetime]
+    new_token: Callable[[], str]
+
+    def once(
+        self, owner: str, key: str, fingerprint: str, do: Callable[[], tuple[int, str, str]]
+    ) -> tuple[int, str, str, bool]:
+        """The answer (status, content type, body) of `do`, or of an equal call before, and whether it is that.
+
+        An answer of 5xx is not kept: the call may be made again. Raises `InvalidInputError` for a key that cannot be
+        one or has been used for something else, `ConflictError` while the call before still runs.
+        """
+        if not _KEY.fullmatch(key):
+            raise InvalidInputError(
+                HEADER, "must be 1 to 255 printable ASCII characters", code="idempotency_key_invalid"
+            )
+        key_hash = hashlib.sha256(key.encode()).hexdigest()
+        now = self.clock()
+        seen = self.store.kept_answer(owner, key_hash)
+        known = seen if seen is not None and now < seen.forgotten_at else None
+        if known is not None and known.fingerprint != fingerprint:
+            raise InvalidInputError(HEADER, "was used for another request", code="idempotency_key_reused")
+        if known is not None and known.status is not None:
+            return known.status, known.content_type, known.body, True
+        begun = KeptAnswer(fingerprint, self.new_token(), now + RUNNING, now + KEPT)
+        running = known is not None and now < known.running_until
+        if running or not self.store.begin_answer(owner, key_hash, begun, seen=seen):
+            raise ConflictError("the same request is still running; try again", code="request_running")
+        status, content_type, body = do()
+        try:
+            self._end(owner, key_hash, replace(begun, status=status, content_type=content_type, body=body))
+        except Exception:  # what was done is done; the note runs out
+            logger.exception("answer not kept", extra={"owner": owner})
+        return status, content_type, body, False
+
+    def _end(self, owner: str, key_hash: str, answer: KeptAnswer) -> None:
+        if answer.status is None or answer.status >= 500:
+            self.store.drop_answer(owner, key_hash, answer.token)
+        else:
+            self.store.keep_answer(owner, key_hash, answer)
+
+
+def fingerprint_of(*parts: str) -> str:
+    """What tells one request from another."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,59 @@
+"""DynamoDB: the only package that knows keys and expressions.
+
+    item                pk                                  sk                              in index `due`
+    task                TASK#<id>                           TASK                            until terminal and clean
+    request             TASK#<id>                           REQUEST                         no
+    delivery            TASK#<id>                           DELIVERY#<event>#<endpoint>     while pending
+    attempt             TASK#<id>                           ATTEMPT#<time>#<endpoint>#<event>   no
+    ongoing marker      ONGOING#<connection>#<SHA-256>      <owner>                         no
+    endpoint's health   OWNER#<owner>                       ENDPOINT#<endpoint>             no
+    receiver's health   OWNER#<owner>                       RECEIVER#<receiver>             no
+    key, by id          OWNER#<owner>                       KEY#<id>                        no
+    key, by hash        KEY#<SHA-256>                       KEY                             no
+    connection's health CONNECTION#<name>                   HEALTH                          no
+    kept answer         OWNER#<owner>                       ANSWER#<SHA-256 of its key>     no
+    lease               LEASE#<worker>                      LEASE                           no
+
+Two writers meet like this; whoever comes second learns the winner's item from the failed condition:
+
+    poller A   read v3 ─────────────── write if version = 3 ✔ (v4)
+    API    B        read v3 ─── write if version = 3 ✘  -> VersionConflictError(current = v4)
+
+A claim carries a random token, and every write of its holder is conditional on it. `version` rises with every write
+that the index shows.
+"""
+
+from renderbell.store.answers import Answers, KeptAnswer
+from renderbell.store.deliveries import Deliveries, endpoint_of
+from renderbell.store.due import DUE_PROJECTION, DueDelivery, DueItems, UnreadableItem
+from renderbell.store.health import HEALTH_ATTRIBUTES, ConnectionHealth, Health
+from renderbell.store.keys import ApiKey, ApiKeys
+from renderbell.store.leases import Lease, Leases, Served
+from renderbell.store.partition import UnreadableItemError, task_id_of, task_key
+from renderbell.store.table import BUSY_RETRIES
+from renderbell.store.tasks import AlreadyOngoingError, Tasks
+from renderbell.store.work import Work, WorkClaims
+
+__all__ = [
+    "BUSY_RETRIES",
+    "DUE_PROJECTION",
+    "HEALTH_ATTRIBUTES",
+    "AlreadyOngoingError",
+    "ApiKey",
+    "ConnectionHealth",
+    "DueDelivery",
+    "KeptAnswer",
+    "Lease",
+    "Served",
+    "Store",
+    "UnreadableItem",
+    "UnreadableItemError",
+    "Work",
+    "endpoint_of",
+    "task_id_of",
+    "task_key",
+]
+
+
+class Store(Tasks, DueItems, WorkClaims, Deliveries, Health, Leases, ApiKeys, Answers):
+    """The one table, in the domain's words; each room of it stands in its own module."""

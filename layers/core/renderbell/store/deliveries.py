@@ -1,0 +1,81 @@
+"""Deliveries: who may attempt one, what became of it, and the record of every attempt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from renderbell import items
+from renderbell.delivery import Attempt, Delivery, DeliveryState
+from renderbell.expressions import Change, Key, to_wire
+from renderbell.items import time_text
+from renderbell.store.partition import Partition, key_within
+
+DELIVERY_PREFIX = "DELIVERY#"
+ATTEMPT_PREFIX = "ATTEMPT#"
+
+
+def delivery_key(delivery: Delivery) -> Key:
+    """The key of a delivery's item."""
+    return key_within(delivery.task_id, f"{DELIVERY_PREFIX}{delivery.event}#{delivery.endpoint_id}")
+
+
+def endpoint_of(sk: str) -> str | None:
+    """The endpoint that a delivery's key names, so that none need be read to know it; None for other keys."""
+    kind, _, named = sk.partition("#")
+    _, _, endpoint_id = named.partition("#")
+    return endpoint_id or None if kind == "DELIVERY" else None
+
+
+class Deliveries(Partition):
+    """A task's deliveries and their attempts."""
+
+    def deliveries(self, task_id: str) -> tuple[Delivery, ...]:
+        """All deliveries of a task, read consistently; one that cannot be read is left out."""
+        return self._all(items.delivery_from, task_id, DELIVERY_PREFIX)
+
+    def delivery(self, pk: str, sk: str) -> Delivery | None:
+        """One delivery by its key, read consistently; raises `UnreadableItemError`."""
+        return self._one(items.delivery_from, {"pk": pk, "sk": sk})
+
+    def claim_delivery(self, seen: Delivery, token: str, until: datetime | None) -> Delivery | None:
+        """Claims a pending delivery as it was seen, counting the try; None if it changed meanwhile.
+
+        `until` is the claim's end; None leaves `due_at` as it stands.
+        """
+        claimed = replace(seen, token=token, tries=seen.tries + 1, due_at=until or seen.due_at)
+        return claimed if self._change_delivery(seen, claimed, mine=("token", token)) else None
+
+    def finish_delivery(self, held: Delivery, after: Delivery) -> bool:
+        """Writes what an attempt made of a delivery; False if the claim was lost meanwhile."""
+        return self._change_delivery(held, after)
+
+    def _change_delivery(self, seen: Delivery, after: Delivery, *, mine: tuple[str, str] | None = None) -> bool:
+        change = Change()
+        conditions = [
+            change.equals("state", DeliveryState.PENDING.value),
+            change.equals("tries", seen.tries),
+            change.as_seen("token", seen.token),
+        ]
+        change.between(items.delivery_attributes(seen), items.delivery_attributes(after))
+        if after.state in {DeliveryState.EXHAUSTED, DeliveryState.DISABLED} and after.last_attempt_at is not None:
+            change.set("list_pk", f"FAILED#{after.endpoint_id}")
+            change.set("list_sk", time_text(after.last_attempt_at))
+        return self._applies(delivery_key(seen), change, conditions, mine=mine)
+
+    def put_attempt(self, attempt: Attempt, ttl: int | None) -> None:
+        """Records an attempt."""
+        item = _attempt_key(attempt) | items.attempt_attributes(attempt) | ({} if ttl is None else {"ttl": ttl})
+        self._client.put_item(TableName=self._table, Item=to_wire(item))
+
+    def remove_attempt(self, attempt: Attempt) -> None:
+        """Removes the record of an attempt."""
+        self._removes(_attempt_key(attempt))
+
+    def attempts(self, task_id: str) -> tuple[Attempt, ...]:
+        """All attempts for a task, oldest first; one that cannot be read is left out."""
+        return self._all(items.attempt_from, task_id, ATTEMPT_PREFIX)
+
+
+def _attempt_key(attempt: Attempt) -> Key:
+    return key_within(attempt.task_id, f"{ATTEMPT_PREFIX}{time_text(attempt.at)}#{attempt.endpoint_id}#{attempt.event}")
