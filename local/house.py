@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.emulator import Emulator, stop_leftover
+from local.keys import keys_of_teams
 from local.ports import PortBook
 from local.providers.lifecycle import ProviderType
 from local.providers.server import Simulators
@@ -30,6 +31,7 @@ class House:
     simulators: Simulators
     receiver: Receiver
     stack: Stack
+    keys: Mapping[str, str] = field(default_factory=dict)  # of further owners
 
 
 @contextmanager
@@ -40,10 +42,12 @@ def running_house(
     ports: PortBook | None = None,
     parameters: Mapping[str, str] | None = None,
     poll_interval_s: float = 2,
+    teams: Sequence[str] = (),
 ) -> Iterator[House]:
     """Starts everything with its state under the directory, and stops all of it at the end.
 
-    With a port book everything is found where it was the last time, as far as the ports are free.
+    With a port book everything is found where it was the last time, as far as the ports are free. `teams` are owners
+    beside `default` who may use the connections; each gets a key.
     """
     stop_leftover(directory)  # or it would keep its port from its successor
     say("building functions and layer (the first time this downloads what ships)")
@@ -60,11 +64,12 @@ def running_house(
         )
         receiver = started.enter_context(Receiver(port=_port(ports, "receiver", FIRST_RECEIVER_PORT) or 0))
         say("deploying template.yaml with SAM")
-        connections = simulators.connections(poll_interval_s=poll_interval_s)
+        connections = simulators.connections(poll_interval_s=poll_interval_s, owners=("default", *teams))
         stack = deploy(emulator.url, connections=connections, parameters=parameters)
-        receiver.use_api(stack.api_url, stack.api_key)
+        keys = keys_of_teams(stack, teams, directory / "keys.json")
+        receiver.use_api(stack.api_url, stack.api_key, *keys.values())
         try:
-            yield House(emulator, simulators, receiver, stack)
+            yield House(emulator, simulators, receiver, stack, keys)
         finally:
             say("stopping everything")
 

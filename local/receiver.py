@@ -18,6 +18,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Annotated, Self
 
@@ -107,8 +108,8 @@ class Receiver:
         secret_source: SecretSource | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self._secret = secret
-        self._source = secret_source
+        self._secrets: tuple[str, ...] = () if secret is None else (secret,)
+        self._sources: tuple[SecretSource, ...] = () if secret_source is None else (secret_source,)
         self._sleep = sleep
         self._lock = threading.Lock()
         self._orders: dict[str, Order] = {}
@@ -137,10 +138,10 @@ class Receiver:
     ) -> None:
         self.stop()
 
-    def use_api(self, api_url: str, api_key: str) -> None:
-        """Takes the secret from the API from now on."""
-        self._secret = None
-        self._source = lambda: fetch_secret(api_url, api_key)
+    def use_api(self, api_url: str, *api_keys: str) -> None:
+        """Takes the secret of each key's owner from the API from now on."""
+        self._secrets = ()
+        self._sources = tuple(partial(fetch_secret, api_url, key) for key in api_keys)
 
     def order(self, path: str = EVERY_PATH, **order: object) -> None:
         """Tells how requests to a path are answered from now on; nothing given makes it well again."""
@@ -216,15 +217,14 @@ class Receiver:
     def _verified(self, body: bytes, headers: Mapping[str, str], path_secret: str | None) -> bool:
         if path_secret is not None:
             return signature_matches(path_secret, body, headers)
-        if self._secret is not None and signature_matches(self._secret, body, headers):
+        if any(signature_matches(secret, body, headers) for secret in self._secrets):
             return True
-        if self._source is None:
-            return False
         try:
-            self._secret = self._source()
+            fresh = tuple(source() for source in self._sources)
         except requests.RequestException:
             return False
-        return signature_matches(self._secret, body, headers)
+        self._secrets = fresh or self._secrets
+        return any(signature_matches(secret, body, headers) for secret in fresh)
 
     def _record(self, new: Received, status: int) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ from local.stack import StackError
 
 STACK_FILE = LOCAL / "stack.json"
 LOCK_FILE = LOCAL / "up.lock"
+TEAMS = ("team-a", "team-b")
 
 
 class AlreadyUpError(Exception):
@@ -30,7 +31,7 @@ def main() -> int:
     try:
         with stopped_by_signals(), only_one(LOCK_FILE):
             STACK_FILE.unlink(missing_ok=True)  # of a run that was killed
-            with running_house(LOCAL / "up", say=_say, ports=PortBook(LOCAL / "ports.json")) as house:
+            with running_house(LOCAL / "up", say=_say, ports=PortBook(LOCAL / "ports.json"), teams=TEAMS) as house:
                 try:
                     _write(STACK_FILE, house)
                     print(instructions(house), flush=True)
@@ -74,6 +75,7 @@ def stack_description(house: House) -> dict[str, object]:
     return {
         "api_url": stack.api_url,
         "api_key": stack.api_key,
+        "api_keys": dict(house.keys),
         "aws_endpoint_url": stack.aws_endpoint_url,
         "region": stack.region,
         "stack": stack.name,
@@ -87,12 +89,13 @@ def stack_description(house: House) -> dict[str, object]:
 def instructions(house: House) -> str:
     """Lines to paste into a shell."""
     stack, jimmy = house.stack, house.simulators.provider_urls["jimmy"]
+    keys = "".join(f"  # or, of the owner {owner}: KEY={key}\n" for owner, key in house.keys.items())
     return f"""
 Renderbell is up. Ctrl-C stops it; its data stay in {LOCAL / "up"}.
 
   API={stack.api_url}
   KEY={stack.api_key}
-
+{keys}
   # a render of 20 seconds at a simulated provider
   curl -s {jimmy}/_sim/tasks -d '{{"provider_task_id": "my-render", "seconds": 20}}'
   # register it

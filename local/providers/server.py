@@ -99,11 +99,15 @@ class Simulators:
         """Each provider's origin by its type, once started."""
         return {kind.value: f"http://{HOST}:{port}" for port, kind in self._by_port.items()}
 
-    def connections(self, *, poll_interval_s: float | None = 2) -> list[dict[str, object]]:
+    def connections(
+        self, *, poll_interval_s: float | None = 2, owners: Sequence[str] = ("default",)
+    ) -> list[dict[str, object]]:
         """A connection to each provider, named like its type, as the operator would save it."""
-        polls = {} if poll_interval_s is None else {"poll_interval_s": poll_interval_s}
+        told: dict[str, object] = {"owners": list(owners)}
+        if poll_interval_s is not None:
+            told["poll_interval_s"] = poll_interval_s
         return [
-            {"name": kind.value, "type": kind.value, "base_url": url, **WIRES[ProviderType(kind)].connection, **polls}
+            {"name": kind.value, "type": kind.value, "base_url": url, **WIRES[ProviderType(kind)].connection, **told}
             for kind, url in ((ProviderType(kind), url) for kind, url in self.provider_urls.items())
         ]
 

@@ -75,11 +75,15 @@ def actions_of(role: str) -> set[str]:
     return {action for name, statement in roles_statements() if name == role for action in as_list(statement["Action"])}
 
 
+ANY = "x-amazon-apigateway-any-method"
+
+
 def routes() -> dict[tuple[str, str], Mapping[str, Any]]:
     return {
         (method.upper(), path): operation
         for path, operations in properties("Api")["Body"]["paths"].items()
         for method, operation in operations.items()
+        if method != ANY
     }
 
 
@@ -414,9 +418,15 @@ def test_only_what_the_api_documents_as_open_needs_no_key() -> None:
     assert opened | guarded == set(routes())
 
 
-def test_every_route_is_explicit() -> None:
+def test_every_path_is_explicit() -> None:
     assert not [path for _, path in routes() if "+" in path or "*" in path]
-    assert not [method for method, _ in routes() if method.startswith("X-")]
+
+
+def test_what_a_path_does_not_take_is_refused_by_the_api_and_needs_a_key_as_the_path_does() -> None:
+    for path, operations in properties("Api")["Body"]["paths"].items():
+        (security,) = {json.dumps(operation["security"]) for operation in operations.values()}
+        assert ANY in operations, f"{path}: API Gateway itself would answer 403"
+        assert operations[ANY]["x-amazon-apigateway-integration"]["uri"], security
 
 
 def test_the_authorizer_sees_the_request_and_is_asked_at_most_once_a_minute_per_key() -> None:

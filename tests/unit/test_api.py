@@ -444,7 +444,23 @@ def test_the_page_of_the_document_loads_nothing_from_elsewhere() -> None:
 def test_an_unknown_route_is_a_problem_document_too() -> None:
     event = sample("health") | {"path": "/nowhere", "resource": "/nowhere"}
     World().send(event).problem(404, "not_found")
-    World().send(sample("health") | {"httpMethod": "DELETE"}).problem(404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "allowed"),
+    [
+        ("health", "DELETE", "GET"),
+        ("register", "PUT", "POST"),
+        ("read", "POST", "DELETE, GET"),
+        ("read", "HEAD", "DELETE, GET"),
+    ],
+)
+def test_a_method_that_a_route_does_not_take_is_405_and_told_which_it_takes(
+    name: str, method: str, allowed: str
+) -> None:
+    answer = World().send(sample(name) | {"httpMethod": method})
+    answer.problem(405, "method_not_allowed")
+    assert answer.headers["allow"] == allowed
 
 
 def test_trouble_of_ours_is_500_without_details_and_is_logged() -> None:

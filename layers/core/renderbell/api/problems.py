@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
@@ -16,7 +16,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from renderbell.api.serving import JSON, NO_STORE, app
+from renderbell.api.serving import JSON, METHODS, NO_STORE, app
 from renderbell.authorize import UnauthorizedError
 from renderbell.errors import (
     AlreadyRegisteredError,
@@ -66,6 +66,7 @@ _WORDS = {
     401: "No API key, or a wrong one.",
     403: "The key's scope does not cover this.",
     404: "There is no such thing, or it is not yours.",
+    405: "The route takes other methods: `Allow` names them.",
     409: "The task's state forbids this.",
     410: "`video_expired`: the stored file has been removed by the retention rule.",
     413: "The body is larger than 64 KiB.",
@@ -102,6 +103,14 @@ class BodyTooLargeError(RenderbellError):
     """The body is larger than its route allows."""
 
 
+class MethodNotAllowedError(RenderbellError):
+    """The route has other methods, which are `allowed`."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self.allowed = tuple(sorted(allowed))
+        super().__init__(f"this route takes {', '.join(self.allowed)}")
+
+
 class VideoExpiredError(RenderbellError):
     """The stored file has been removed."""
 
@@ -125,6 +134,8 @@ def problem_of(error: Exception) -> Problem:
             return _problem(HTTPStatus.FORBIDDEN, "forbidden", str(error))
         case NotFoundError():
             return _problem(HTTPStatus.NOT_FOUND, "not_found", str(error))
+        case MethodNotAllowedError():
+            return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", str(error))
         case RouteNotFoundError():
             return _problem(HTTPStatus.NOT_FOUND, "not_found", "there is no such route")
         case BodyTooLargeError():
@@ -158,7 +169,8 @@ def problem_answer(error: Exception) -> Response[str]:
     if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("request failed", exc_info=error)
     told = problem.model_dump(mode="json", exclude_none=True, exclude=None if problem.errors else {"errors"})
-    return Response(problem.status, PROBLEM_JSON, json.dumps(told), NO_STORE)
+    headers = {**NO_STORE, "Allow": ", ".join(error.allowed)} if isinstance(error, MethodNotAllowedError) else NO_STORE
+    return Response(problem.status, PROBLEM_JSON, json.dumps(told), headers)
 
 
 def _unusable(errors: list[FieldProblem], *, more: int = 0) -> Problem:
@@ -192,7 +204,9 @@ def _refused(error: Exception) -> Response[str]:
 
 @app.not_found
 def _no_route(error: RouteNotFoundError) -> Response[str]:
-    return problem_answer(error)
+    """API Gateway sends every method of a route that there is, and no other route."""
+    allowed = METHODS.get(app.current_event.raw_event["resource"])
+    return problem_answer(MethodNotAllowedError(allowed) if allowed else error)
 
 
 @_answering(Exception)

@@ -26,6 +26,7 @@ OPEN = "service"  # the tag of the routes that need no key
 NO_STORE = {"Cache-Control": "no-store"}
 
 SCOPES: dict[tuple[str, str], Scope] = {}  # of the routes that need a key, by method and resource
+METHODS: dict[str, set[str]] = {}  # of all routes, by resource
 
 _Body = TypeVar("_Body", bound=BaseModel)
 _RouteFunction = TypeVar("_RouteFunction", bound=Callable[..., Any])
@@ -128,8 +129,10 @@ def route(
 
     `scope` is what it takes of a caller; None: it needs no key.
     """
+    resource = rule.replace("<", "{").replace(">", "}")
+    METHODS.setdefault(resource, set()).add(method)
     if scope is not None:
-        SCOPES[method, rule.replace("<", "{").replace(">", "}")] = scope
+        SCOPES[method, resource] = scope
 
     def register(function: _RouteFunction) -> _RouteFunction:
         return app.route(rule, method, description=inspect.getdoc(function), **told)(function)
