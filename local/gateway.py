@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from local.serving import LoopbackServer
 
+STAGE = "v1"
 CALL_LIMIT_S = 60.0
 HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 # The emulator's own answers, and what AWS calls them.
@@ -62,11 +63,13 @@ def gateway_responses(template: Path) -> Mapping[str, GatewayResponse]:
 
 
 class Gateway:
-    """Stands before an API of the emulator, which `lead_to` names; a context manager."""
+    """Stands before an API of the emulator, which `lead_to` names; a context manager.
 
-    def __init__(self, responses: Mapping[str, GatewayResponse], *, port: int = 0, stage: str) -> None:
-        self._responses = responses
-        self._stage = stage
+    What no function answers is answered as the template says.
+    """
+
+    def __init__(self, template: Path, *, port: int = 0) -> None:
+        self._responses = gateway_responses(template)
         self._target: str | None = None
         self._pool = urllib3.PoolManager(maxsize=32)
         self._server = LoopbackServer(self._app, (port,))
@@ -74,7 +77,7 @@ class Gateway:
     @property
     def url(self) -> str:
         """The API's address."""
-        return f"{self._server.url}/{self._stage}"
+        return f"{self._server.url}/{STAGE}"
 
     def lead_to(self, api_url: str) -> None:
         """Calls go there from now on."""
@@ -97,7 +100,7 @@ class Gateway:
         await answer(scope, receive, send)
 
     def _answer(self, request: Request, body: bytes) -> Response:
-        path, prefix = request.scope["raw_path"].decode("latin-1"), f"/{self._stage}"
+        path, prefix = request.scope["raw_path"].decode("latin-1"), f"/{STAGE}"
         if self._target is None or not path.startswith(f"{prefix}/"):
             return self._own("MISSING_AUTHENTICATION_TOKEN", 403, "Missing Authentication Token")
         query = request.scope["query_string"].decode("latin-1")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.emulator import Emulator, stop_leftover
-from local.gateway import Gateway, gateway_responses
+from local.gateway import Gateway
 from local.keys import keys_of_teams
 from local.ports import PortBook
 from local.providers.lifecycle import ProviderType
 from local.providers.server import Simulators
 from local.receiver import Receiver
-from local.stack import ROOT, STAGE, Stack, build, deploy
+from local.stack import ROOT, TEMPLATE, Stack, build, deploy
 
 LOCAL = ROOT / ".local"
 FIRST_EMULATOR_PORT = 4566
@@ -65,14 +65,10 @@ def running_house(
             Simulators(ports=provider_ports, journal=directory / "simulated-tasks.jsonl")
         )
         receiver = started.enter_context(Receiver(port=_port(ports, "receiver", FIRST_RECEIVER_PORT) or 0))
-        port = _port(ports, "gateway", FIRST_GATEWAY_PORT) or 0
-        gateway = started.enter_context(Gateway(gateway_responses(ROOT / "template.yaml"), port=port, stage=STAGE))
+        gateway = started.enter_context(Gateway(TEMPLATE, port=_port(ports, "gateway", FIRST_GATEWAY_PORT) or 0))
         say("deploying template.yaml with SAM")
         connections = simulators.connections(poll_interval_s=poll_interval_s, owners=("default", *teams))
-        chosen = {"PublicBaseUrl": gateway.url, **(parameters or {})}
-        stack = deploy(emulator.url, connections=connections, parameters=chosen)
-        gateway.lead_to(stack.api_url)
-        stack = replace(stack, api_url=gateway.url)
+        stack = deploy(emulator.url, gateway, connections=connections, parameters=parameters)
         keys = keys_of_teams(stack, teams, directory / "keys.json")
         receiver.use_api(stack.api_url, stack.api_key, *keys.values())
         try:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +20,15 @@ import requests
 from botocore.exceptions import ClientError
 
 from local.emulator import REGION, aws_environment, session
+from local.gateway import STAGE, Gateway
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 ROOT = Path(__file__).parent.parent
+TEMPLATE = ROOT / "template.yaml"
 BUILD = ROOT / ".local" / "build"
 STACK_NAME = "renderbell"
-STAGE = "v1"
 KEY_PREFIX = "rbk_"
 SAM_LIMIT_S = 600.0
 HEALTH_LIMIT_S = 60.0
@@ -98,7 +99,7 @@ def _build(directory: Path) -> Path:
         [
             *_sam("build"),
             "--template-file",
-            str(ROOT / "template.yaml"),
+            str(TEMPLATE),
             "--build-dir",
             str(built.parent),
             "--cached",
@@ -119,6 +120,7 @@ def _build(directory: Path) -> Path:
 
 def deploy(
     endpoint_url: str,
+    gateway: Gateway,
     *,
     name: str = STACK_NAME,
     parameters: Mapping[str, str] | None = None,
@@ -127,13 +129,13 @@ def deploy(
 ) -> Stack:
     """Builds and deploys the template to the emulator, as an update if the stack is there; its data stay.
 
+    The API is reached through the gateway, whose address stays though the API's own changes with each of its updates.
+
     `parameters` override the template's; `connections` are saved first, because functions keep what they read of
     them for a minute. Raises `StackError` with the end of SAM's own words.
     """
     for connection in connections:
         put_connection(endpoint_url, name, connection)
-    api_id = name  # fixed by a tag that the emulator knows, so that the address is known before the first deployment
-    api_url = f"{endpoint_url}/restapis/{api_id}/{STAGE}/_user_request_"
     chosen = {
         "PythonRuntime": python_runtime(),
         "Architecture": architecture(),
@@ -141,7 +143,7 @@ def deploy(
         "LogLevel": "INFO",
         "AllowHttpWebhooks": "true",
         "AllowedPrivateCidrs": "127.0.0.0/8",
-        "PublicBaseUrl": api_url,
+        "PublicBaseUrl": gateway.url,
         **(parameters or {}),
     }
     with locked(build_directory):  # nobody may build anew while this is uploaded
@@ -161,8 +163,6 @@ def deploy(
                 "--no-confirm-changeset",
                 "--no-fail-on-empty-changeset",
                 "--no-progressbar",
-                "--tags",
-                f"ms-custom-id={api_id}",
                 "--parameter-overrides",
                 *_overrides(chosen),
             ],
@@ -170,6 +170,9 @@ def deploy(
             built.parent,
         )
     stack = describe(endpoint_url, name=name, stage=chosen["Stage"])
+    take_every_method(stack)
+    gateway.lead_to(stack.api_url)
+    stack = replace(stack, api_url=gateway.url)
     _check_health(stack)
     return stack
 
@@ -195,6 +198,36 @@ def describe(endpoint_url: str, *, name: str = STACK_NAME, stage: str = STAGE) -
         bucket=outputs["BucketName"],
         outputs=outputs,
     )
+
+
+def take_every_method(stack: Stack) -> None:
+    """Adds what the emulator leaves aside of the API's definition: every path's method `ANY`.
+
+    It leads where the path's routes lead, with the same authorizer.
+    """
+    api = stack.session().client("apigateway", endpoint_url=stack.aws_endpoint_url)
+    api_id = stack.outputs["ApiId"]
+    for page in api.get_paginator("get_resources").paginate(restApiId=api_id, embed=["methods"]):
+        for resource in page["items"]:
+            named = [method for method in resource.get("resourceMethods", {}) if method != "ANY"]
+            if not named or "ANY" in resource["resourceMethods"]:
+                continue
+            known = api.get_method(restApiId=api_id, resourceId=resource["id"], httpMethod=named[0])
+            api.put_method(
+                restApiId=api_id,
+                resourceId=resource["id"],
+                httpMethod="ANY",
+                authorizationType=known["authorizationType"],
+                authorizerId=known.get("authorizerId", ""),
+            )
+            api.put_integration(
+                restApiId=api_id,
+                resourceId=resource["id"],
+                httpMethod="ANY",
+                type="AWS_PROXY",
+                integrationHttpMethod="POST",
+                uri=known["methodIntegration"]["uri"],
+            )
 
 
 @contextmanager

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from local.emulator import Emulator
+from local.gateway import Gateway
 from local.house import House
 from local.providers.lifecycle import ProviderType
 from local.providers.server import Simulators
 from local.receiver import Receiver
-from local.stack import allow_what_the_emulator_misjudges, deploy
+from local.stack import TEMPLATE, allow_what_the_emulator_misjudges, deploy
 from renderbell.deliver import SIDE_BY_SIDE
 from tests.e2e.client import Client
 from tests.e2e.conftest import POLL_INTERVAL_S, first_of_its_kind
@@ -29,9 +30,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         Emulator(tmp_path_factory.mktemp("guarded"), enforce_iam=True) as emulator,
         Simulators() as simulators,
         Receiver() as receiver,
+        Gateway(TEMPLATE) as gateway,
     ):
         connections = simulators.connections(poll_interval_s=POLL_INTERVAL_S)
-        stack = deploy(emulator.url, connections=connections)
+        stack = deploy(emulator.url, gateway, connections=connections)
         allow_what_the_emulator_misjudges(stack)
         receiver.use_api(stack.api_url, stack.api_key)
         yield Client(House(emulator, simulators, receiver, stack))

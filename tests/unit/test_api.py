@@ -453,6 +453,7 @@ def test_an_unknown_route_is_a_problem_document_too() -> None:
         ("register", "PUT", "POST"),
         ("read", "POST", "DELETE, GET"),
         ("read", "HEAD", "DELETE, GET"),
+        ("register-batch", "GET", "POST"),  # a task's route has a pattern that this path fits
     ],
 )
 def test_a_method_that_a_route_does_not_take_is_405_and_told_which_it_takes(

@@ -84,7 +84,6 @@ ALLOWED = {
     "api.keys": ANSWERING | {*(f"{_POWERTOOLS}.event_handler.openapi.params.{name}" for name in ("Path", "Query"))},
     "api.problems": ANSWERING
     | {
-        f"{_POWERTOOLS}.event_handler.exceptions.NotFoundError",
         f"{_POWERTOOLS}.event_handler.openapi.exceptions.RequestValidationError",
         f"{_POWERTOOLS}.event_handler.openapi.types.OpenAPIResponse",
     },

@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from local.gateway import Gateway, gateway_responses
+from local.gateway import Gateway
 from local.serving import LoopbackServer
 
-ROOT = Path(__file__).parents[3]
+TEMPLATE = Path(__file__).parents[3] / "template.yaml"
 
 
 class Api:
@@ -45,7 +45,7 @@ def api() -> Iterator[Api]:
 
 @pytest.fixture
 def gateway(api: Api) -> Iterator[Gateway]:
-    with Gateway(gateway_responses(ROOT / "template.yaml"), stage="v1") as gateway:
+    with Gateway(TEMPLATE) as gateway:
         gateway.lead_to(f"{api.server.url}/deep/down")
         yield gateway
 
@@ -108,5 +108,5 @@ def test_beside_the_stage_and_before_it_leads_anywhere_there_is_no_route(gateway
         http.trust_env = False
         answer = http.get(gateway.url.removesuffix("/v1") + "/v2/tasks", timeout=10)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    with Gateway(gateway_responses(ROOT / "template.yaml"), stage="v1") as fresh:
+    with Gateway(TEMPLATE) as fresh:
         assert call(fresh).status_code == 404

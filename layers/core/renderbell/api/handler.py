@@ -12,8 +12,8 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from renderbell.api import account, keys, service, tasks  # noqa: F401 - their routes
-from renderbell.api.problems import BodyTooLargeError, problem_answer
-from renderbell.api.serving import JSON, NO_STORE, ApiParts, app, caller_of, header_of
+from renderbell.api.problems import BodyTooLargeError, MethodNotAllowedError, RouteNotFoundError, problem_answer
+from renderbell.api.serving import JSON, METHODS, NO_STORE, ApiParts, app, caller_of, header_of
 from renderbell.idempotency import HEADER, fingerprint_of
 
 MAX_BODY_BYTES = 64 * 1024
@@ -44,6 +44,11 @@ def build_handler(parts: ApiParts) -> Callable[[dict[str, Any], LambdaContext], 
 
 def _answer(event: dict[str, Any], context: LambdaContext, parts: ApiParts) -> dict[str, Any]:
     """Lets the caller in, as far as the key's scope goes, and answers: once for each `Idempotency-Key` of a POST."""
+    allowed = METHODS.get(event["resource"])
+    if allowed is None:
+        raise RouteNotFoundError
+    if event["httpMethod"] not in allowed:  # else the resolver might find a route of a wider pattern
+        raise MethodNotAllowedError(allowed)
     most = LARGE_BODIES.get(event["resource"], MAX_BODY_BYTES)
     body = event.get("body") or ""
     if len(body.encode(errors="replace")) > most:

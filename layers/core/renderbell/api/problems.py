@@ -11,12 +11,11 @@ from typing import Any, TypeVar, cast
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
-from aws_lambda_powertools.event_handler.exceptions import NotFoundError as RouteNotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from renderbell.api.serving import JSON, METHODS, NO_STORE, app
+from renderbell.api.serving import JSON, NO_STORE, app
 from renderbell.authorize import UnauthorizedError
 from renderbell.errors import (
     AlreadyRegisteredError,
@@ -101,6 +100,10 @@ def _answering(*errors: type[Exception]) -> Callable[[_ErrorHandler], _ErrorHand
 
 class BodyTooLargeError(RenderbellError):
     """The body is larger than its route allows."""
+
+
+class RouteNotFoundError(RenderbellError):
+    """There is no such route."""
 
 
 class MethodNotAllowedError(RenderbellError):
@@ -200,13 +203,6 @@ def _field(error: Exception, location: tuple[int | str, ...]) -> str:
 )
 def _refused(error: Exception) -> Response[str]:
     return problem_answer(error)
-
-
-@app.not_found
-def _no_route(error: RouteNotFoundError) -> Response[str]:
-    """API Gateway sends every method of a route that there is, and no other route."""
-    allowed = METHODS.get(app.current_event.raw_event["resource"])
-    return problem_answer(MethodNotAllowedError(allowed) if allowed else error)
 
 
 @_answering(Exception)
