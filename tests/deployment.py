@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from standardwebhooks import Webhook
 
 from renderbell import endpoints
+from renderbell.callbacks import Callbacks
 from renderbell.deliver import Deliverer
 from renderbell.delivery import Answer
 from renderbell.egress import EgressPolicy
@@ -26,6 +27,7 @@ from renderbell.providers import Connection, HttpRequest, HttpResponse
 from renderbell.register import Registered, TaskRequest, Tasks
 from renderbell.store import DUE_PROJECTION, Store
 from renderbell.task import Source, StoredFile, Task, Upload
+from renderbell.wake import PollerWaker
 from tests.dynamodb import FakeDynamoDB, Item
 from tests.virtual import START, Process, VirtualPool, World
 
@@ -38,6 +40,7 @@ POLLER, NOTIFIER, API_FUNCTION = "poller", "notifier", "api"
 INVOKE_S = 0.05  # how long an asynchronous invocation takes to start
 MAX_EVENT_AGE_S = 60.0
 API = "https://api.example.com/v1"
+CALLBACK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 T = TypeVar("T")
 ItemKey = tuple[str, str]  # pk, sk
@@ -340,6 +343,7 @@ class Deployment:
     def connect(self, name: str, *, poll_interval_s: float = 10, **more: Any) -> None:
         """Configures a connection."""
         asked = {"type": "jimmy", "base_url": f"https://{name}.example.com", "poll_interval_s": poll_interval_s}
+        asked["callback_secret"] = CALLBACK_SECRET
         self.connections[name] = Connection.model_validate({"name": name, **asked, **more})
 
     def register(
@@ -394,6 +398,22 @@ class Deployment:
             lambda: self.tasks(lambda: "").delete_task(task_id, owner=OWNER, force=force),
             delay_s=at_s - self.now_s,
         )
+
+    def call_back(self, task_id: str, *, at_s: float, secret: str = CALLBACK_SECRET) -> None:
+        """Lets the provider call back about a task at a time."""
+
+        def call_back() -> str:
+            task, now = self.task(task_id), int(self.clock().timestamp())
+            body = json.dumps({"task_id": task.provider_task_id}).encode()
+            headers = {
+                "webhook-id": "msg_1",
+                "webhook-timestamp": str(now),
+                "webhook-signature": Webhook(secret).sign("msg_1", _as_utc(now), body.decode()),
+            }
+            self.callbacks().take(task.connection, headers, body)
+            return task_id
+
+        self.start(API_FUNCTION, call_back, delay_s=at_s - self.now_s)
 
     def kill_everything(self) -> None:
         """All processes die where they are, and nothing that was planned happens."""
@@ -507,6 +527,22 @@ class Deployment:
             poller_function=POLLER,
             notifier_function=NOTIFIER,
             task_retention_days=30,
+            side_by_side=self._side_by_side,
+        )
+
+    def callbacks(self) -> Callbacks:
+        """The use case of providers' calls."""
+        return Callbacks(
+            store=self.store,
+            connections=self.configured(),
+            waker=PollerWaker(
+                store=self.store,
+                invoker=self,
+                clock=self.clock,
+                workers=self.settings.workers,
+                function_name=POLLER,
+            ),
+            clock=self.clock,
             side_by_side=self._side_by_side,
         )
 

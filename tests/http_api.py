@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from renderbell.api import ApiParts, build_handler
+from renderbell.callbacks import Callbacks
 from renderbell.egress import EgressPolicy
 from renderbell.idempotency import Idempotency
 from renderbell.keys import Keys
@@ -18,6 +19,7 @@ from renderbell.providers import Connection
 from renderbell.register import Tasks
 from renderbell.store import Store
 from renderbell.task import Request, Status, Task, Transition
+from renderbell.wake import PollerWaker
 from tests.deployment import in_process_table
 from tests.dynamodb import FakeDynamoDB
 from tests.fakes import FakeClock, FakeConnections, FakeContext, FakeIds, FakeInvoker, fake_presign, stored_file
@@ -122,6 +124,15 @@ class World:
         )
         parts = ApiParts(
             tasks=tasks,
+            callbacks=Callbacks(
+                store=self.store,
+                connections=self.connections,
+                waker=PollerWaker(
+                    store=self.store, invoker=self.invoker, clock=self.clock, workers=1, function_name="poller"
+                ),
+                clock=self.clock,
+                side_by_side=lambda jobs: [job() for job in jobs],
+            ),
             keys=Keys(
                 store=self.store,
                 clock=self.clock,

@@ -43,6 +43,7 @@ from renderbell.store import (
 )
 from renderbell.task import (
     FileKind,
+    Hint,
     PollError,
     Request,
     Status,
@@ -56,6 +57,7 @@ from renderbell.task import (
     cleaned,
     copied,
     delete,
+    hinted,
     new_task,
 )
 from tests.template import expanded
@@ -997,3 +999,27 @@ class TestKeptAnswers:
 
 def test_a_tasks_key_is_what_events_carry() -> None:
     assert task_key("tsk_1") == {"pk": "TASK#tsk_1", "sk": "TASK"}
+
+
+def test_those_who_watch_a_render_are_found_by_it_whoever_they_are(store: Store) -> None:
+    for n, owner in enumerate(("ann", "bob", "default")):
+        registered(store, a_task(f"tsk_{n}", owner=owner))
+    registered(store, a_task("tsk_8", provider_task_id="p-2"))
+    registered(store, a_task("tsk_9", connection="other"))
+    assert list(store.watched("studio", "p-1")) == ["tsk_0", "tsk_1", "tsk_2"]
+    assert list(store.watched("studio", "unknown")) == []
+    task = store.task("tsk_1")
+    assert task is not None
+    store.save(task, cancel(task, at(5)))
+    assert list(store.watched("studio", "p-1")) == ["tsk_0", "tsk_2"]
+
+
+def test_a_hint_is_kept_and_the_index_shows_it(store: Store) -> None:
+    task = registered(store)
+    saved = store.save(task, hinted(task, at(20)))
+    assert store.task(task.task_id) == saved
+    assert (saved.hint, saved.due_at, saved.version, saved.own_version) == (Hint(at(20), 1), at(20), 2, 1)
+    (shown,) = store.due(SLOT, at(30), at(10))
+    assert shown == replace(saved, history=())
+    with pytest.raises(VersionConflictError):
+        store.save(task, hinted(task, at(21)))

@@ -101,6 +101,15 @@ def processing_is_not_heard(world: Universe) -> None:
     world.register(*script, webhooks=[HOOK], events=["task.processing", "task.completed"])
 
 
+def provider_calls_back(world: Universe) -> None:
+    """Long before the next poll, and once more while the video is copied."""
+    video(world, SMALL)
+    world.connect("slow", poll_interval_s=300)
+    task_id = world.register(processing(), succeeded(12), connection="slow", webhooks=[HOOK])
+    for at_s in (13, 14, 15.5):
+        world.call_back(task_id, at_s=at_s)
+
+
 def pollers_have_died(world: Universe) -> None:
     """One of two tasks is suspected of it."""
     suspect, _ = [world.register(processing(), failed(45), webhooks=[HOOK]) for _ in range(2)]
@@ -119,6 +128,7 @@ SCENARIOS = {
     "an endpoint fails twice": Scenario(endpoint_that_fails_twice),
     "one of two endpoints is dead": Scenario(one_endpoint_is_dead, dead=frozenset({OTHER})),
     "processing is not heard": Scenario(processing_is_not_heard),
+    "a provider calls back": Scenario(provider_calls_back),
     "pollers have died": Scenario(pollers_have_died, (Status.FAILED,)),
 }
 

@@ -19,7 +19,7 @@ from renderbell import bootstrap, items, settings
 from renderbell.api import openapi_document
 from renderbell.notify import COPY_LIMIT
 from renderbell.poll import TICK_S
-from renderbell.task import Frames, PollError, Step, Streak, StreakKind, Task
+from renderbell.task import Frames, Hint, PollError, Step, Streak, StreakKind, Task
 from tests.template.expanded import expanded, source
 
 ROOT = Path(__file__).parents[2]
@@ -330,6 +330,7 @@ def test_the_due_index_projects_what_polling_reads_and_no_more_than_an_index_may
         progress_at=at,
         streak=Streak(StreakKind.NOT_FOUND, 2, at),
         last_poll_error=PollError("unavailable", "502", at),
+        hint=Hint(at, 2),
         frames=Frames(2, "https://provider.example/2.png"),
     )
     seen = {
@@ -414,7 +415,8 @@ def test_only_what_the_api_documents_as_open_needs_no_key() -> None:
     }
     opened = {route for route, operation in routes().items() if {"NONE": []} in operation["security"]}
     guarded = {route for route, operation in routes().items() if operation["security"] == [{"ApiKey": []}]}
-    assert opened == documented == {("GET", "/health"), ("GET", "/openapi.json"), ("GET", "/docs")}
+    signed = {("POST", "/callbacks/{connection}")}
+    assert opened == documented == {("GET", "/health"), ("GET", "/openapi.json"), ("GET", "/docs")} | signed
     assert opened | guarded == set(routes())
 
 

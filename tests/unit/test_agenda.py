@@ -11,7 +11,7 @@ from renderbell.agenda import YIELD_S, Agenda, Terms, most_in_flight
 from renderbell.errors import ProviderAuthError, ProviderError, ProviderProtocolError, ProviderUnavailable
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
-from renderbell.task import PollError, Status, Step, Streak, StreakKind, Task, new_task, set_apart
+from renderbell.task import Hint, PollError, Status, Step, Streak, StreakKind, Task, hinted, new_task, set_apart
 from tests.virtual import START
 
 DEAD = ProviderUnavailable("dead")
@@ -738,3 +738,143 @@ def test_a_poll_that_was_not_made_is_made_at_its_moment_by_the_next() -> None:
     assert rig.agenda.in_flight == 0
     assert rig.served(1, leaving=True).until == START
     assert rig.start(1) == ["one"]
+
+
+# -- hints ------------------------------------------------------------------------------------------------------------
+
+
+def told(task: Task, at_s: float) -> Task:
+    """A task whose provider has called back, as it is stored then."""
+    return replace(hinted(task, at(at_s)), version=task.version + 1)
+
+
+def asked(rig: Rig, task: Task, now_s: float) -> None:
+    assert rig.start(now_s) == [task.task_id]
+    rig.finish(task, now_s + 0.5)
+
+
+def test_a_hint_that_a_look_shows_is_asked_at_once_and_only_once_and_then_the_grid_goes_on() -> None:
+    rig = Rig(interval_s=300)
+    task = a_task()
+    rig.adopt(task)
+    asked(rig, task, 0)
+    usual = rig.next_s()
+    hint = told(task, 20)
+    rig.agenda.notice([hint], at(22))
+    assert rig.next_s() == 20
+    asked(rig, hint, 22)
+    assert rig.next_s() == usual
+    rig.agenda.notice([hint], at(25))
+    assert rig.next_s() == usual
+
+
+def test_a_hint_that_comes_while_a_poll_is_on_its_way_is_asked_once_more() -> None:
+    rig = Rig(interval_s=300)
+    task = a_task()
+    rig.adopt(task)
+    assert rig.start(0) == ["one"]
+    hint = told(task, 1)
+    rig.agenda.notice([hint], at(3))
+    assert rig.start(3) == []
+    rig.finish(task, 5)  # which saw nothing to write, so it knows of no hint
+    asked(rig, hint, 5)
+    assert rig.next_s() == grid(task, 5, 300)
+
+
+def test_a_hint_that_a_poll_met_when_it_saved_is_asked_once_more() -> None:
+    rig = Rig(interval_s=300)
+    task = a_task()
+    rig.adopt(task)
+    assert rig.start(0) == ["one"]
+    hint = replace(told(task, 1), version=3)
+    rig.finish(hint, 5)
+    asked(rig, hint, 5)
+    assert rig.next_s() == grid(task, 5, 300)
+
+
+def test_a_hint_that_lies_ahead_is_asked_then_though_a_poll_comes_before() -> None:
+    rig = Rig(interval_s=300)
+    task = a_task()
+    rig.adopt(task)
+    asked(rig, task, 0)
+    twice = told(told(task, 20), 21)
+    assert twice.hint == Hint(at(25), 2)
+    rig.agenda.notice([twice], at(22))
+    assert rig.next_s() == 25
+    rig = Rig(interval_s=300)
+    rig.adopt(twice, now_s=22)  # of which nobody knows when it was asked
+    asked(rig, twice, 22)
+    assert rig.next_s() == 25
+    asked(rig, twice, 25)
+    assert rig.next_s() == grid(task, 25, 300)
+
+
+def test_a_poll_that_was_not_made_follows_no_hint() -> None:
+    rig = Rig(interval_s=300)
+    task = a_task()
+    rig.adopt(task)
+    asked(rig, task, 0)
+    hint = told(task, 20)
+    rig.agenda.notice([hint], at(22))
+    assert rig.start(22) == ["one"]
+    rig.agenda.take_back("one")
+    assert rig.next_s() == 20
+
+
+@pytest.mark.parametrize(("hinted_s", "asked_at_once"), [(100, True), (90, True), (80, False)])
+def test_a_successor_follows_the_hints_that_an_earlier_holder_may_not_have_seen(
+    hinted_s: float, asked_at_once: bool
+) -> None:
+    rig = Rig(interval_s=300)
+    hint = told(a_task(created_s=-400), hinted_s)
+    rig.adopt(hint, served=Served(at(100)), now_s=101)
+    assert (rig.next_s() == hinted_s) is asked_at_once
+    assert (rig.start(101) == ["one"]) is asked_at_once
+
+
+def test_a_hint_that_the_rate_put_off_is_handed_over() -> None:
+    rig = Rig(interval_s=300)
+    rig.terms["studio"] = Terms(PollSchedule(300), max_polls_per_s=0.01)
+    first, second = a_task("one", created_s=-400), a_task("two", created_s=-400)
+    rig.adopt(first, second, served=Served(at(0)))
+    hints = [told(first, 5), told(second, 5)]
+    rig.agenda.notice(hints, at(6))
+    (name,) = rig.start(6)
+    rig.finish(next(one for one in hints if one.task_id == name), 7)
+    assert rig.start(30) == []
+    served = rig.served(30, leaving=True)
+    successor = Rig(interval_s=300)
+    successor.terms = rig.terms
+    successor.adopt(*hints, served=served, now_s=31)
+    assert successor.start(31) == []
+    assert successor.start(107) != []
+
+
+@pytest.mark.parametrize("terms", [Terms(PollSchedule(300), max_polls_per_s=0.1), Terms(PollSchedule(300))])
+def test_hinted_polls_keep_to_the_rate_the_concurrency_and_the_back_off(terms: Terms) -> None:
+    rig = Rig(interval_s=300)
+    rig.terms["studio"] = replace(terms, max_concurrency=1)
+    tasks = [a_task(f"t{n}", created_s=-400) for n in range(5)]
+    rig.adopt(*tasks, served=Served(at(0)))
+    rig.agenda.notice([told(task, 1) for task in tasks], at(2))
+    assert len(rig.start(2)) == 1, "one at a time"
+    rig.agenda.set_health("studio", ConnectionHealth(3, at(60), "unavailable", at(0), 5))
+    assert rig.start(20) == [], "the connection backs off"
+
+
+def test_a_hint_makes_no_doubted_task_asked_before_its_time() -> None:
+    rig = Rig(interval_s=300)
+    task = replace(told(a_task(), 1), streak=Streak(StreakKind.NO_FILE, 1, at(2)), due_at=at(22), version=3)
+    rig.adopt(task, now_s=3)
+    assert rig.next_s() == 22
+
+
+def test_a_hint_clears_nobody_of_suspicion() -> None:
+    rig = Rig()
+    task = a_task()
+    rig.agenda.adopt([told(told(task, 1), 7)], Served(), at(8), {"one": 1})
+    rig.agenda.set_health("studio", None)
+    assert rig.start(8) == []
+    assert rig.agenda.suspects() == {"one": 1}
+    rig.agenda.notice([replace(told(told(task, 1), 7), version=4)], at(9))  # a change of another kind
+    assert rig.agenda.suspects() == {}

@@ -140,6 +140,8 @@ GENERIC = {"request": {"path": "/t/{task_id}"}, "state": "s", "states": {"succee
         {"name": KEY},
         {"api_key": f"{KEY}\n"},
         {"api_key": {"value": KEY}},
+        {"callback_secret": KEY},
+        {"callback_secret": [KEY]},
         {"spec": KEY},
         {"type": "generic", "spec": {**GENERIC, "state": f"[{KEY}"}},
         {"type": "generic", "spec": {**GENERIC, "auth": {"format": f"Bearer {KEY}"}}},
@@ -157,6 +159,12 @@ def test_a_parameter_with_a_key_in_a_wrong_place_never_shows_it(wrong: Mapping[s
     assert "hunter2" not in problems["studio"]
     assert lines
     assert "hunter2" not in json.dumps(lines)
+
+
+def test_a_callback_secret_in_a_wrong_place_is_not_shown_either() -> None:
+    secret = "whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg=="
+    told = {"type": "jimmy", "base_url": "https://jimmy.example", "callback_secret": secret, secret: 1}
+    assert secret not in Connections(Parameters(studio=json.dumps(told)), Seconds()).problems()["studio"]
 
 
 @pytest.mark.parametrize(

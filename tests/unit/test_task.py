@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -19,10 +20,12 @@ from renderbell.errors import (
 )
 from renderbell.providers.base import Observation, ProviderState
 from renderbell.task import (
+    HINT_EVERY_S,
     POLL_INTERRUPTED,
     TRANSITIONS,
     ErrorCode,
     FileKind,
+    Hint,
     PollError,
     Source,
     Status,
@@ -37,6 +40,7 @@ from renderbell.task import (
     copy_failed,
     delete,
     expire,
+    hinted,
     new_task,
     relinked,
     set_apart,
@@ -368,3 +372,52 @@ def test_any_words_of_a_provider_keep_the_life_of_a_task_legal(
         assert later.source is earlier.target
         assert later.at >= earlier.at
     assert task.history[-1].target is task.status
+
+
+class TestAHint:
+    def test_a_hint_makes_a_task_due_and_changes_nothing_else(self) -> None:
+        task = a_task()
+        after = hinted(task, at(30))
+        assert (after.hint, after.due_at) == (Hint(at(30), 1), at(30))
+        assert replace(after, hint=None, due_at=task.due_at) == task
+
+    def test_a_second_hint_soon_after_counts_from_five_seconds_on_and_further_ones_say_nothing_new(self) -> None:
+        once = hinted(a_task(), at(30))
+        twice = hinted(once, at(31))
+        assert (twice.hint, twice.due_at) == (Hint(at(35), 2), at(35))
+        assert hinted(twice, at(34.9)) is twice
+        assert hinted(twice, at(35)).hint == Hint(at(40), 3)
+        assert hinted(twice, at(60)).hint == Hint(at(60), 3)
+
+    def test_what_is_past_polling_or_its_deadline_takes_no_hint(self) -> None:
+        for task in (advance(a_task(), DONE, at(1)), cancel(a_task(), at(1)), delete(a_task(), at(1))):
+            assert hinted(task, at(2)) is task
+        task = a_task(deadline_s=60)
+        assert hinted(task, at(60)) is task
+
+    def test_success_without_a_file_is_looked_at_in_its_own_time(self) -> None:
+        doubted = advance(a_task(), EMPTY, at(1))
+        assert hinted(doubted, at(2)) is doubted
+        put_off = set_apart(a_task(), at(1))
+        assert hinted(put_off, at(2)) is put_off
+
+    def test_a_task_that_is_not_found_is_lost_no_sooner_for_hints(self) -> None:
+        task = a_task()
+        for second in range(0, 119, 5):
+            task = advance(hinted(task, at(second)), ProviderTaskNotFound("404"), at(second))
+        assert task.status is Status.QUEUED
+
+    @given(st.lists(st.floats(0, 4), max_size=60))
+    def test_however_they_come_hints_are_five_seconds_apart_and_the_last_word_is_followed(
+        self, pauses_s: list[float]
+    ) -> None:
+        task, now_s, times = a_task(), 1.0, set()
+        for pause_s in pauses_s:
+            now_s += pause_s
+            task = hinted(task, at(now_s))
+            assert task.hint is not None
+            assert 0 <= (task.hint.at - at(now_s)).total_seconds() <= HINT_EVERY_S
+            times.add(task.hint.at)
+        in_order = sorted(times)
+        apart = [(later - earlier).total_seconds() for earlier, later in pairwise(in_order)]
+        assert all(gap_s >= HINT_EVERY_S for gap_s in apart)

@@ -50,12 +50,14 @@ class _Entry:
     moment: datetime
     flying: bool = False
     apart: bool = False  # it is not asked among the others
+    heeded: datetime | None = None  # the last hint that a poll has followed
 
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
     moment: datetime
     started_at: datetime
+    hint: datetime | None  # as it was known
 
 
 @dataclass(slots=True)
@@ -164,18 +166,23 @@ class Agenda:
             first = next_moment(schedule, task.created_at, task.task_id, base - timedelta(microseconds=1))
             moment = max(first, moment)
         entry = self._entries[task.task_id] = _Entry(task, moment)
+        if task.hint is not None and base is not None and task.hint.at < base - timedelta(seconds=INDEX_LAG_S):
+            entry.heeded = task.hint.at
         heapq.heappush(self._ends, (task.expires_at + timedelta(seconds=LAST_POLL_GRACE_S), task.task_id))
         self._settle(entry, task, min(moment, task.expires_at))
 
     def _settle(self, entry: _Entry, task: Task, moment: datetime, asked_at: datetime | None = None) -> None:
         """Puts a task's newer state in its place, and the task into its lane.
 
-        A doubted task is asked at its own time, unless it has been since.
+        A doubted task is asked at its own time, unless it has been since. Any other is asked at a hint, too, that no
+        poll has followed: none that began after it and knew of it.
         """
         if task.step is not Step.POLL:
             self._drop(task.task_id, task.version)
             return
         entry.task = task
+        if task.streak is None and task.hint is not None and task.hint.at != entry.heeded:
+            moment = min(moment, task.hint.at)
         look = task.due_at if task.streak is not None else None
         entry.moment = moment if look is None or (asked_at is not None and look <= asked_at) else look
         entry.apart = task.apart or self._is_suspect(task)
@@ -260,7 +267,7 @@ class Agenda:
         task_id = self._take(lane, now)
         entry = self._entries[task_id]
         entry.flying = True
-        lane.flying[task_id] = _Flight(entry.moment, now)
+        lane.flying[task_id] = _Flight(entry.moment, now, entry.task.hint.at if entry.task.hint is not None else None)
         if entry.task.streak is None:
             lane.turn = task_id
         lane.served_at = now
@@ -367,12 +374,12 @@ class Agenda:
             self._settle(entry, entry.task, flight.moment)
 
     def _is_suspect(self, task: Task) -> bool:
-        return task.version <= self._suspects.get(task.task_id, 0)
+        return task.own_version <= self._suspects.get(task.task_id, 0)
 
     def suspects(self) -> dict[str, int]:
         """The tasks that are still suspected of having ended a holder's process, with their versions."""
         found = (self._entries[task_id].task for task_id in self._suspects if task_id in self._entries)
-        return {task.task_id: task.version for task in found if self._is_suspect(task)}
+        return {task.task_id: task.own_version for task in found if self._is_suspect(task)}
 
     def take_apart(self, now: datetime) -> list[Apart]:
         """The tasks to ask now apart from the others, the least suspect first.
@@ -428,6 +435,8 @@ class Agenda:
         entry = self._entries.get(task_id)
         if entry is not None:  # a look may have found it ended meanwhile
             entry.flying = False
+            if flight.hint is not None and flight.hint <= flight.started_at:
+                entry.heeded = flight.hint
             if saved is None:
                 self._drop(task_id, entry.task.version)
             else:

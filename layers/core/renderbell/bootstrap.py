@@ -59,6 +59,7 @@ def utc_now() -> datetime:
 def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     """What the API's routes need."""
     from renderbell.api import ApiParts
+    from renderbell.callbacks import Callbacks
     from renderbell.connections import Connections, parameters_under
     from renderbell.egress import EgressPolicy
     from renderbell.idempotency import Idempotency
@@ -69,6 +70,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     from renderbell.register import Tasks
     from renderbell.settings import ApiSettings
     from renderbell.threads import SideBySide
+    from renderbell.wake import PollerWaker
 
     settings = ApiSettings.from_environment(environment)
     s3 = boto3.client("s3", config=PRESIGNING)
@@ -83,11 +85,13 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
         return new_id(prefix, utc_now(), os.urandom(ENTROPY_BYTES))
 
     store = Store(boto3.client("dynamodb", config=QUICK), settings.table_name)
+    invoker = LambdaInvoker(boto3.client("lambda", config=QUICK))
+    side_by_side = SideBySide(BATCH_THREADS)
     return ApiParts(
         tasks=Tasks(
             store=store,
             connections=connections,
-            invoker=LambdaInvoker(boto3.client("lambda", config=QUICK)),
+            invoker=invoker,
             egress=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
             clock=utc_now,
             new_id=partial(fresh_id, "tsk"),
@@ -96,7 +100,20 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
             poller_function=settings.poller_function_name,
             notifier_function=settings.notifier_function_name,
             task_retention_days=settings.task_retention_days,
-            side_by_side=SideBySide(BATCH_THREADS),
+            side_by_side=side_by_side,
+        ),
+        callbacks=Callbacks(
+            store=store,
+            connections=connections,
+            waker=PollerWaker(
+                store=store,
+                invoker=invoker,
+                clock=utc_now,
+                workers=settings.poller_workers,
+                function_name=settings.poller_function_name,
+            ),
+            clock=utc_now,
+            side_by_side=side_by_side,
         ),
         keys=Keys(store=store, clock=utc_now, new_id=partial(fresh_id, "key"), new_secret=token_urlsafe),
         idempotency=Idempotency(store=store, clock=utc_now, new_token=lambda: uuid4().hex),

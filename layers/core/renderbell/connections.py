@@ -44,9 +44,9 @@ def parse_connection(name: str, text: str) -> Connection:
         connection = Connection.model_validate({"name": name, **value})
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
-        key = value.get("api_key")  # it may have been put into another field too
         problem = "; ".join(_line(one["loc"], one["msg"]) for one in details)
-        raise ConfigurationError(redacted(problem, {key} if isinstance(key, str) else ())) from None
+        secrets = (value.get(name) for name in ("api_key", "callback_secret"))  # one may stand in another field too
+        raise ConfigurationError(redacted(problem, {one for one in secrets if isinstance(one, str)})) from None
     if connection.name != name:
         raise ConfigurationError("name: differs from the last segment of the parameter's path")
     if connection.type not in PROVIDERS:

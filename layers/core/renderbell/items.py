@@ -19,6 +19,7 @@ from renderbell.task import (
     ErrorCode,
     FileKind,
     Frames,
+    Hint,
     PollError,
     Request,
     Source,
@@ -73,6 +74,7 @@ def task_attributes(task: Task) -> Attributes:
             "message": task.last_poll_error.message,
             "at": time_text(task.last_poll_error.at),
         },
+        "hint": task.hint and {"at": time_text(task.hint.at), "count": task.hint.count},
         "duration_s": None if task.duration_s is None else Decimal(str(task.duration_s)),
         "frames": task.frames and {"count": task.frames.count, "newest": task.frames.newest},
         "provider_times": {
@@ -106,6 +108,7 @@ def task_from(task_id: str, item: Mapping[str, Any]) -> Task:
     """The task that an item, or its projection in the index, holds."""
     due_at, progress_at, step = item.get("due_at"), item.get("progress_at"), item.get("step")
     streak, poll_error, frames, error = (item.get(name) for name in ("streak", "last_poll_error", "frames", "error"))
+    hint = item.get("hint")
     return Task(
         task_id=task_id,
         owner=_text(item, "owner"),
@@ -125,6 +128,7 @@ def task_from(task_id: str, item: Mapping[str, Any]) -> Task:
         streak=streak and Streak(StreakKind(streak["kind"]), int(streak["count"]), parse_time(streak["since"])),
         last_poll_error=poll_error
         and PollError(poll_error["kind"], poll_error["message"], parse_time(poll_error["at"])),
+        hint=hint and Hint(parse_time(hint["at"]), int(hint["count"])),
         model=item.get("model"),
         duration_s=None if item.get("duration_s") is None else float(item["duration_s"]),
         frames=frames and Frames(int(frames["count"]), frames["newest"]),

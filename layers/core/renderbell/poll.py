@@ -539,7 +539,7 @@ class _Tick:
 
 
 def _versions(tasks: Sequence[Task]) -> dict[str, int]:
-    return {task.task_id: task.version for task in tasks}
+    return {task.task_id: task.own_version for task in tasks}
 
 
 def _sorted(found: Sequence[Found]) -> tuple[list[Task], list[Task], list[DueDelivery]]:

@@ -43,6 +43,7 @@ from renderbell.task import (
     new_task,
 )
 from renderbell.transition import TRIES, TransitionStore, change_task
+from renderbell.wake import PollerWaker
 
 if TYPE_CHECKING:
     from renderbell.deliver import SideBySide
@@ -421,22 +422,13 @@ class Tasks:
         return TaskRecord(task, request)
 
     def _wake_pollers(self, registered: Sequence[Registered]) -> None:
-        """Starts the workers of new tasks' slots, each for the first of its tasks."""
-        first: dict[int, Task] = {}
-        for one in registered:
-            if one.created:
-                first.setdefault(one.task.slot % self.poller_workers, one.task)
-        for worker, task in first.items():
-            self._wake_poller(worker, task)
-
-    def _wake_poller(self, worker: int, task: Task) -> None:
-        """Starts a worker unless its lease says that it runs; `due_at` is the net below."""
-        try:
-            lease = self.store.lease(worker)
-            if lease is None or lease.until <= self.clock():
-                self.invoker.invoke(self.poller_function, {"worker": worker, "task_id": task.task_id})
-        except Exception:  # the task is registered, and the next tick finds it
-            logger.exception("poller not woken", extra={"task_id": task.task_id, "worker": worker})
+        PollerWaker(
+            store=self.store,
+            invoker=self.invoker,
+            clock=self.clock,
+            workers=self.poller_workers,
+            function_name=self.poller_function,
+        ).wake(one.task for one in registered if one.created)
 
     def _wake_notifier(self, task: Task) -> None:
         try:

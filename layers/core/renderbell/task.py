@@ -40,6 +40,7 @@ LOST_AFTER_S = 120.0
 LOST_LOOK_S = 60.0
 NO_FILE_POLLS = 4  # the first success without a file, and three more
 NO_FILE_LOOK_S = 20.0
+HINT_EVERY_S = 5.0  # hints closer to each other count as one
 APART_S = 30.0  # between two polls of a task that may have ended the process that asked for it, at the least
 MAX_TEXT = 1000
 MAX_SOURCES = 20
@@ -149,6 +150,14 @@ class Streak:
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """The provider's last word that it has news: from `at` on a poll is worth while; `count` is of all such words."""
+
+    at: datetime
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Frames:
     """How many preview frames the provider has shown, and the newest one's link."""
 
@@ -221,6 +230,7 @@ class Task:
     progress_at: datetime | None = None
     streak: Streak | None = None
     last_poll_error: PollError | None = None
+    hint: Hint | None = None
     model: str | None = None
     duration_s: float | None = None
     frames: Frames | None = None
@@ -235,6 +245,11 @@ class Task:
     def apart(self) -> bool:
         """Whether its last poll, asked apart from the others, has not been heard of."""
         return self.streak is not None and self.streak.kind is StreakKind.APART
+
+    @property
+    def own_version(self) -> int:
+        """Its version but for the hints: they tell nothing of how its polls have ended."""
+        return self.version - (self.hint.count if self.hint is not None else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +372,24 @@ def set_apart(task: Task, now: datetime) -> Task:
 def back_among(task: Task, now: datetime) -> Task:
     """The task as one that is asked among the others again; unchanged if it is."""
     return replace(task, streak=None, due_at=now) if task.apart and task.step is Step.POLL else task
+
+
+def hinted(task: Task, now: datetime) -> Task:
+    """The task after its provider has said that it has news: due now, or 5 s after the last such word.
+
+    Unchanged where it is not polled, where a hint still lies ahead, and where polls are counted or put off on purpose:
+    a caller must not bring about an end by asking often.
+    """
+    if task.step is not Step.POLL or now >= task.expires_at:
+        return task
+    if task.streak is not None and task.streak.kind in {StreakKind.NO_FILE, StreakKind.APART}:
+        return task
+    at, count = now, 1
+    if task.hint is not None:
+        at, count = max(now, task.hint.at + timedelta(seconds=HINT_EVERY_S)), task.hint.count + 1
+        if task.hint.at > now:
+            return task
+    return replace(task, hint=Hint(at, count), due_at=at)
 
 
 def copied(task: Task, files: Sequence[StoredFile], now: datetime, *, clean: bool = False) -> Task:

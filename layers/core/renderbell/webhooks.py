@@ -6,10 +6,6 @@ years later included, sends the same bytes under the same `webhook-id`.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -21,11 +17,13 @@ from renderbell.addresses import parse_target
 from renderbell.delivery import EVENT_OF_STATUS, MAX_ENDPOINTS, Delivery, new_delivery
 from renderbell.endpoints import endpoint_id
 from renderbell.errors import AddressRefusedError
+from renderbell.signing import SECRET_PREFIX, key_of, signature
 from renderbell.task import Request, Status, Task
 from renderbell.views import iso_time, task_data
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "SECRET_PREFIX",
     "deliveries_for",
     "event_body",
     "event_data",
@@ -36,7 +34,6 @@ __all__ = [
 ]
 
 MAX_BODY_BYTES = 20_000
-SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix is public
 _CLIPPED_ERROR = 200
 
 _STATUS_OF_EVENT = {event: status for status, event in EVENT_OF_STATUS.items()}
@@ -52,8 +49,8 @@ def sign(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes) -
 
     The key is the decoded secret. Raises `ValueError` for a secret that is not `whsec_` and base64.
     """
-    signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
-    return " ".join(f"v1,{_signature(secret, signed)}" for secret in secrets)
+    keys = [key_of(secret) for secret in secrets]
+    return " ".join(f"v1,{signature(key, message_id, str(timestamp), body)}" for key in keys)
 
 
 def signed_headers(secrets: Sequence[str], message_id: str, now: datetime, body: bytes) -> dict[str, str]:
@@ -121,16 +118,6 @@ def receiver_of(url: str) -> str:
         return endpoint_id(url)
     host = target.host.removesuffix(".")
     return host if target.usual_port else f"{host}:{target.port}"
-
-
-def _signature(secret: str, signed: bytes) -> str:
-    if not secret.startswith(SECRET_PREFIX):
-        raise ValueError(f"a signing secret begins with {SECRET_PREFIX}")
-    try:
-        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except binascii.Error:
-        raise ValueError("a signing secret is base64 after its prefix") from None
-    return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
 def _as_at(task: Task, status: Status) -> Task:

@@ -8,13 +8,13 @@ from typing import Any, cast
 from aws_lambda_powertools.event_handler.openapi.models import APIKey, Server
 
 from renderbell.api.problems import PROBLEM_JSON
-from renderbell.api.serving import OPEN, app
+from renderbell.api.serving import JSON, OPEN, SCOPES, app
 from renderbell.idempotency import HEADER, KEY_PATTERN
 from renderbell.views import example_view
 
 VERSION = "0.1.0"  # the project's, which pyproject.toml gives too
 DOCUMENTED_URL = "https://api.example.com"
-TAGS = ("tasks", "webhooks", "connections", "keys", OPEN)  # in the document's order
+TAGS = ("tasks", "webhooks", "connections", "keys", "callbacks", OPEN)  # in the document's order
 
 
 def openapi_document(base_url: str) -> str:
@@ -46,19 +46,32 @@ def openapi_document(base_url: str) -> str:
     document["paths"] = dict(sorted(paths.items(), key=lambda path: TAGS.index(_tag(path[1]))))
     schemas["TaskView"]["examples"] = [example_view(base_url).model_dump(mode="json")]
     document["components"]["parameters"] = {"IdempotencyKey": _IDEMPOTENCY_KEY}
-    for method, operation in ((name, one) for path in document["paths"].values() for name, one in path.items()):
-        answers = operation["responses"]
-        if PROBLEM_JSON not in answers.get("422", {}).get("content", {PROBLEM_JSON: None}):
-            del answers["422"]  # added by Powertools to every route
-        answers["429"] = _problem("Too many requests; `Retry-After` says when to come again.") | {"headers": _RETRY}
-        if operation["tags"] == [OPEN]:
-            operation["security"] = []
-        elif method == "post":
-            _tell_of_idempotency(operation)
-        operation["responses"] = dict(sorted(answers.items()))
+    document["paths"]["/callbacks/{connection}"]["post"] |= _SIGNED_BODY
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _complete(operation, method, needs_key=(method.upper(), path) in SCOPES)
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
+def _complete(operation: dict[str, Any], method: str, *, needs_key: bool) -> None:
+    """Says what holds for all operations."""
+    answers = operation["responses"]
+    if PROBLEM_JSON not in answers.get("422", {}).get("content", {PROBLEM_JSON: None}):
+        del answers["422"]  # added by Powertools to every route
+    answers["429"] = _problem("Too many requests; `Retry-After` says when to come again.") | {"headers": _RETRY}
+    if not needs_key:
+        operation["security"] = []
+    elif method == "post":
+        _tell_of_idempotency(operation)
+    operation["responses"] = dict(sorted(answers.items()))
+
+
+_SIGNED_BODY = {  # which its route reads as bytes
+    "requestBody": {
+        "required": True,
+        "content": {JSON: {"schema": {"type": "object", "description": "The provider's own."}}},
+    }
+}
 _IDEMPOTENCY_KEY = {
     "name": HEADER,
     "in": "header",

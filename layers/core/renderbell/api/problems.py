@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from renderbell.api.serving import JSON, NO_STORE, app
 from renderbell.authorize import UnauthorizedError
+from renderbell.callbacks import CallbackRefusedError
 from renderbell.errors import (
     AlreadyRegisteredError,
     ConflictError,
@@ -133,6 +134,8 @@ def problem_of(error: Exception) -> Problem:
             return _unusable([FieldProblem(field="body", message="is not UTF-8", code="json_invalid")])
         case UnauthorizedError():
             return _problem(HTTPStatus.UNAUTHORIZED, "unauthorized", "no API key, or a wrong one")
+        case CallbackRefusedError():
+            return _problem(HTTPStatus.UNAUTHORIZED, "unauthorized", str(error))
         case ForbiddenError():
             return _problem(HTTPStatus.FORBIDDEN, "forbidden", str(error))
         case NotFoundError():
@@ -199,7 +202,7 @@ def _field(error: Exception, location: tuple[int | str, ...]) -> str:
 
 @_answering(
     *(InvalidInputError, RequestValidationError, UnicodeDecodeError, binascii.Error, UnauthorizedError),
-    *(ForbiddenError, NotFoundError, VideoExpiredError, ConflictError),
+    *(ForbiddenError, NotFoundError, VideoExpiredError, ConflictError, CallbackRefusedError),
 )
 def _refused(error: Exception) -> Response[str]:
     return problem_answer(error)

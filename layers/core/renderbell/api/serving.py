@@ -15,6 +15,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from pydantic import BaseModel
 
 from renderbell.authorize import Caller, UnauthorizedError
+from renderbell.callbacks import Callbacks
 from renderbell.errors import ForbiddenError, InvalidInputError
 from renderbell.idempotency import Idempotency
 from renderbell.keys import Keys, Scope
@@ -22,7 +23,7 @@ from renderbell.register import Connections, Tasks
 from renderbell.task import StoredFile
 
 JSON = "application/json"
-OPEN = "service"  # the tag of the routes that need no key
+OPEN = "service"  # the tag of the routes that everybody may call
 NO_STORE = {"Cache-Control": "no-store"}
 
 SCOPES: dict[tuple[str, str], Scope] = {}  # of the routes that need a key, by method and resource
@@ -44,6 +45,7 @@ class ApiParts:
     """
 
     tasks: Tasks
+    callbacks: Callbacks
     keys: Keys
     idempotency: Idempotency
     connections: Connections

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 
 from renderbell.errors import (
@@ -15,6 +16,8 @@ from renderbell.errors import (
     ProviderUnavailable,
 )
 from renderbell.providers.base import (
+    Callback,
+    CallsBack,
     Connection,
     HttpRequest,
     HttpResponse,
@@ -23,6 +26,7 @@ from renderbell.providers.base import (
     ProviderState,
     ProviderTime,
 )
+from renderbell.providers.callbacks import verify_standard
 from renderbell.providers.capcut_mate import CapCutMate
 from renderbell.providers.generic import Generic
 from renderbell.providers.jimmy import Jimmy
@@ -33,6 +37,7 @@ from renderbell.schedule import PollSchedule
 
 __all__ = [
     "PROVIDERS",
+    "Callback",
     "Connection",
     "HttpRequest",
     "HttpResponse",
@@ -48,11 +53,31 @@ __all__ = [
     "ProviderUnavailable",
     "check_answers",
     "poll_schedule_for",
+    "verify_callback",
 ]
 
-_ALL: tuple[Provider, ...] = (CapCutMate(), Scenext(), Jimmy(), MoneyPrinterTurbo(), Mingyan(), Generic())
+_SCENEXT = Scenext()
+_ALL: tuple[Provider, ...] = (CapCutMate(), _SCENEXT, Jimmy(), MoneyPrinterTurbo(), Mingyan(), Generic())
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({provider.type: provider for provider in _ALL})
+
+_CALLING: tuple[CallsBack, ...] = (_SCENEXT,)
+_NOBODY = Connection(name="nobody", type="capcut-mate", base_url="http://nobody.invalid")
+
+
+def verify_callback(
+    connection: Connection | None, headers: Mapping[str, str], body: bytes, now: datetime
+) -> Callback | None:
+    """A provider's own call to a connection, if its signature and its time are right; None says nothing of why.
+
+    The headers' names are in lower case. Every form is tried whatever the connection is, and for one that does not
+    exist (None) too: how long a refusal takes must not tell which connections there are.
+    """
+    asked = connection if connection is not None else _NOBODY
+    found = [verify_standard(asked, headers, body, now)]
+    for one in _CALLING:
+        found.append(one.verify_callback(asked if asked.type == one.type else _NOBODY, headers, body, now))
+    return next((callback for callback in found if callback is not None), None)
 
 
 def check_answers(observation: Observation, provider_task_id: str) -> None:

@@ -22,9 +22,11 @@ from urllib3 import HTTPHeaderDict
 from renderbell.providers.reading import Answer, storable, time_of, zone_of
 from renderbell.providers.spec import GenericSpec
 from renderbell.schedule import PollSchedule
+from renderbell.signing import key_of
 
 GENERIC = "generic"
 MAX_TASK_ID_BYTES = 2048
+MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64  # of Standard Webhooks
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 
@@ -94,12 +96,20 @@ class Observation:
         object.__setattr__(self, "state", ProviderState(self.state))
 
 
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A provider's own call that its signature has proved; None: it names no task."""
+
+    provider_task_id: str | None
+
+
 class Connection(BaseModel):
     """An operator's account with a provider.
 
     `base_url` is the provider's address without the API's own path; `timezone` (an IANA name or `+08:00`) gives naive
     times a meaning; `media_base_url` resolves relative video links of providers that answer storage keys; `owners`
-    lists who may use the connection (`*`: everybody); `spec` describes a provider of type `generic`.
+    lists who may use the connection (`*`: everybody); `spec` describes a provider of type `generic`; `callback_secret`
+    is what calls back are signed with.
     """
 
     # Without the input: an error's text must not show the key.
@@ -109,6 +119,7 @@ class Connection(BaseModel):
     type: Name
     base_url: str
     api_key: SecretStr | None = None
+    callback_secret: SecretStr | None = None
     timezone: str | None = None
     poll_interval_s: Annotated[float, Field(ge=1, le=3600)] | None = None
     max_polls_per_s: Annotated[float, Field(ge=1e-4, le=10_000)] | None = None
@@ -139,6 +150,13 @@ class Connection(BaseModel):
     def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _KEY.fullmatch(value.get_secret_value()):
             raise ValueError("must be printable ASCII without spaces around it")  # a line break would start a header
+        return value
+
+    @field_validator("callback_secret")
+    @classmethod
+    def _signs(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not MIN_SECRET_BYTES <= len(key_of(value.get_secret_value())) <= MAX_SECRET_BYTES:
+            raise ValueError(f"must hold {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes")
         return value
 
     @field_validator("timezone")
@@ -173,6 +191,22 @@ class Provider(Protocol):
 
     def parse_status(self, connection: Connection, response: HttpResponse) -> Observation:
         """What the answer says; raises a `ProviderError` where it is no observation."""
+
+
+class CallsBack(Protocol):
+    """A provider that calls back in a form of its own, beside the standard one."""
+
+    @property
+    def type(self) -> str:
+        """The connection type that this provider serves."""
+
+    def verify_callback(
+        self, connection: Connection, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> Callback | None:
+        """The call, if the connection's secret has signed it; the headers' names are in lower case.
+
+        It does the same work for a connection without a secret, so that its time tells nobody which these are.
+        """
 
 
 _URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]{1,2048}")  # a backslash is read as a slash by some
@@ -233,10 +267,16 @@ def answer_of(connection: Connection, response: HttpResponse) -> Answer:
 
 
 def secrets_of(connection: Connection) -> frozenset[str]:
-    """What a connection holds that must not be repeated: its key, and what its spec sends under a telling name."""
+    """What a connection holds that must not be repeated: its key, the secret of its callbacks, and what its spec sends
+    under a telling name."""
     key = connection.api_key.get_secret_value() if connection.api_key else ""
+    signs = connection.callback_secret.get_secret_value() if connection.callback_secret else ""
     sent = list(connection.spec.request.fixed()) if connection.spec else []
-    found = {key, *(word for name, value in sent if _TELLING.search(name) for word in (value, value.split(" ")[-1]))}
+    found = {
+        key,
+        signs,
+        *(word for name, value in sent if _TELLING.search(name) for word in (value, value.split(" ")[-1])),
+    }
     return frozenset(found - {""})
 
 

@@ -6,10 +6,16 @@ key can be told apart. The result is a list of typed items in the code and an ob
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
 import re
+from collections.abc import Mapping
+from datetime import datetime
 
 from renderbell.errors import ProviderAuthError, ProviderError, ProviderTaskNotFound
 from renderbell.providers.base import (
+    Callback,
     Connection,
     HttpRequest,
     HttpResponse,
@@ -21,6 +27,7 @@ from renderbell.providers.base import (
     path_segment,
     provider_times,
 )
+from renderbell.providers.callbacks import DECOY_SECRET, is_recent, task_id_from
 from renderbell.providers.reading import Answer, Lenient, RawTime, Wire, links, progress_of
 from renderbell.schedule import PollSchedule
 
@@ -82,6 +89,47 @@ class Scenext:
             provider_times=provider_times(connection, created_at=data.created_at, finished_at=data.finish_at),
             provider_task_id=id_in_answer(data.task_id),
         )
+
+    def verify_callback(
+        self, connection: Connection, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> Callback | None:
+        """The call to the `notify_url` of a submission.
+
+        `X-Signature` is the hex HMAC-SHA256, under the API key, of Python's `json.dumps(payload, sort_keys=True)`,
+        which is not the text that is sent; the sent text itself is taken too. The payload's `timestamp` must be of
+        the last minutes.
+        """
+        secret = connection.api_key.get_secret_value() if connection.api_key else ""
+        key = (secret or DECOY_SECRET).encode()
+        payload, signed = _signed(body)
+        given = headers.get("x-signature", "").strip().lower().encode("utf-8", "replace")
+        right = [hmac.new(key, text, hashlib.sha256).hexdigest().encode() for text in (signed, body)]
+        matches = [hmac.compare_digest(one, given) for one in right]
+        if not any(matches) or not secret or payload is None:
+            return None
+        signed_at = payload.get("timestamp")
+        if isinstance(signed_at, int | float) and not is_recent(signed_at, now):
+            return None
+        return Callback(task_id_from(payload.get("task_id")))
+
+
+def _signed(body: bytes) -> tuple[dict[str, object] | None, bytes]:
+    """The object that a body holds, and the text of it that is signed.
+
+    There is none where the body is no object, or names a field twice: nobody writes that.
+    """
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        if len(found := dict(pairs)) < len(pairs):
+            raise ValueError("a field stands there twice")
+        return found
+
+    try:
+        payload: object = json.loads(body.decode(), object_pairs_hook=once)
+        signed = json.dumps(payload, sort_keys=True).encode()
+    except (ValueError, RecursionError):
+        return None, b""
+    return (payload, signed) if isinstance(payload, dict) else (None, b"")
 
 
 def _error(answer: Answer, body: _Body | None, word: str | None) -> ProviderError:

@@ -162,7 +162,8 @@ class GenericSpec(_Strict):
     """A provider in words: its status request, its states and where everything stands in its answers.
 
     `progress_scale` is the value that means 100 %; `ok` false, and `not_found`, `auth_error` and `rejected` true, are
-    verdicts on the answer; the rest is what an observation holds.
+    verdicts on the answer; `callback_task_id` finds the task in the provider's own calls; the rest is what an
+    observation holds.
     """
 
     request: RequestSpec
@@ -184,6 +185,7 @@ class GenericSpec(_Strict):
     started_at: Expression | None = None
     finished_at: Expression | None = None
     expires_at: Expression | None = None
+    callback_task_id: Expression | None = None
     poll_interval_s: Annotated[float, Field(ge=1, le=3600)] | None = None
 
     _names: dict[str, StateName] = PrivateAttr(default_factory=dict)

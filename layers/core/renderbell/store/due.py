@@ -31,6 +31,7 @@ DUE_PROJECTION = frozenset(
         "progress_at",
         "streak",
         "last_poll_error",
+        "hint",
         "frames",
         "event",
         "endpoint_id",

@@ -31,7 +31,7 @@ class Lease:
     """Who polls a worker's slots: `holder` may until `until`; `relief` asks it to hand over, `left` is that it has.
 
     `deaths` counts the holders in a row before this one that never left. `suspects` are the tasks one of which may have
-    ended such a holder's process, with their versions then: one that has changed since is none any more.
+    ended such a holder's process, with their own versions then: one that has changed since is none any more.
     """
 
     worker: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +52,11 @@ class Tasks(Partition):
             if winner is None:
                 raise ConflictError("another registration of this render is under way", code="try_again") from error
             raise AlreadyOngoingError(winner["task_id"]) from None
+
+    def watched(self, connection: str, provider_task_id: str) -> Iterator[str]:
+        """The tasks that watch a render now, one an owner, read consistently."""
+        for marker in self._partition(_marker_partition(connection, provider_task_id)):
+            yield marker["task_id"]
 
     def task(self, task_id: str) -> Task | None:
         """The whole task, read consistently; raises `UnreadableItemError`, as all that reads one item does."""
@@ -143,8 +148,11 @@ def _request_key(task_id: str) -> Key:
 
 
 def _marker_key(task: Task) -> Key:
-    digest = hashlib.sha256(task.provider_task_id.encode()).hexdigest()
-    return {"pk": f"ONGOING#{task.connection}#{digest}", "sk": task.owner}
+    return {"pk": _marker_partition(task.connection, task.provider_task_id), "sk": task.owner}
+
+
+def _marker_partition(connection: str, provider_task_id: str) -> str:
+    return f"ONGOING#{connection}#{hashlib.sha256(provider_task_id.encode()).hexdigest()}"
 
 
 def _is_with_provider(status: Status) -> bool:
