@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 
 from renderbell import bootstrap, items, settings
 from renderbell.api import openapi_document
+from renderbell.api.codes import PROBLEM_CODES
+from renderbell.api.problems import Problem
 from renderbell.notify import COPY_LIMIT
 from renderbell.poll import TICK_S
 from renderbell.task import Frames, Hint, PollError, Step, Streak, StreakKind, Task
@@ -475,19 +478,34 @@ def gateway_responses() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
-def test_api_gateway_answers_in_the_form_of_the_apis_own_errors() -> None:
+# Every type of answer that API Gateway has but the two defaults, and the status that we give it.
+GATEWAY_STATUSES = {
+    "ACCESS_DENIED": 403,
+    "API_CONFIGURATION_ERROR": 500,
+    "AUTHORIZER_CONFIGURATION_ERROR": 500,
+    "AUTHORIZER_FAILURE": 500,
+    "BAD_REQUEST_BODY": 400,
+    "BAD_REQUEST_PARAMETERS": 400,
+    "EXPIRED_TOKEN": 404,
+    "INTEGRATION_FAILURE": 504,
+    "INTEGRATION_TIMEOUT": 504,
+    "INVALID_API_KEY": 403,
+    "INVALID_SIGNATURE": 404,
+    "MISSING_AUTHENTICATION_TOKEN": 404,
+    "QUOTA_EXCEEDED": 429,
+    "REQUEST_TOO_LARGE": 413,
+    "RESOURCE_NOT_FOUND": 404,
+    "THROTTLED": 429,
+    "UNAUTHORIZED": 401,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "WAF_FILTERED": 403,
+}
+
+
+def test_whatever_api_gateway_answers_itself_is_said_by_us() -> None:
     statuses = {name: response.get("statusCode") for name, response in gateway_responses().items()}
-    assert statuses == {
-        "UNAUTHORIZED": "401",
-        "ACCESS_DENIED": "403",
-        "MISSING_AUTHENTICATION_TOKEN": "404",
-        "RESOURCE_NOT_FOUND": "404",
-        "REQUEST_TOO_LARGE": "413",
-        "THROTTLED": "429",
-        "INTEGRATION_TIMEOUT": "504",
-        "DEFAULT_4XX": None,
-        "DEFAULT_5XX": None,
-    }
+    defaults = {"DEFAULT_4XX": None, "DEFAULT_5XX": None}
+    assert statuses == {name: str(status) for name, status in GATEWAY_STATUSES.items()} | defaults
 
 
 @pytest.mark.parametrize("name", sorted(gateway_responses()))
@@ -495,9 +513,30 @@ def test_a_gateway_answer_is_a_problem_document(name: str) -> None:
     response = gateway_responses()[name]
     assert response["responseParameters"]["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
     (template,) = response["responseTemplates"].values()
-    problem = json.loads(template.replace("$context.error.messageString", '"text"'))
-    assert {"title", "code"} <= set(problem)
-    assert str(problem.get("status")) == str(response.get("statusCode"))
+    told = json.loads(template)
+    status = response.get("statusCode")
+    assert str(told.get("status")) == str(status)
+    problem = Problem.model_validate({"status": 400, **told}, strict=True, extra="forbid")
+    assert problem.code in PROBLEM_CODES
+    assert problem.type == "about:blank"
+    named = {413: "Content Too Large"}  # in Python's words since 3.13
+    assert status is None or problem.title == named.get(int(status), HTTPStatus(int(status)).phrase)
+
+
+@pytest.mark.parametrize("name", sorted(gateway_responses()))
+def test_a_gateway_answer_repeats_nothing_of_the_request(name: str) -> None:
+    """API Gateway's own message about a header that it cannot read has the header's value in it."""
+    text = json.dumps(gateway_responses()[name])
+    assert set(re.findall(r"\$[\w.]+|method\.[\w.]+", text)) <= {"$context.requestId"}
+
+
+def test_who_sends_too_much_is_told_when_to_come_again() -> None:
+    told = {
+        name: response["responseParameters"].get("gatewayresponse.header.Retry-After")
+        for name, response in gateway_responses().items()
+    }
+    assert {name for name, value in told.items() if value is not None} == {"THROTTLED", "QUOTA_EXCEEDED"}
+    assert all(re.fullmatch(r"'[1-9][0-9]*'", value) for value in told.values() if value is not None)
 
 
 # -- alarms -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from renderbell.api import DOCUMENTED_URL, VERSION, openapi_document
+from renderbell.api.codes import FIELD_CODES, PROBLEM_CODES
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,3 +86,55 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 def test_the_example_of_a_task_has_every_field(document: dict[str, Any]) -> None:
     schema = document["components"]["schemas"]["TaskView"]
     assert set(schema["examples"][0]) == set(schema["properties"]) == set(schema["required"])
+
+
+# -- codes ------------------------------------------------------------------------------------------------------------
+
+
+def codes_in(text: str) -> tuple[set[str], set[str]]:
+    """The codes that a module tells problems by, and fields; raises for one that is not written out."""
+    problems, fields = set(), set()
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        named = {one.arg: one.value for one in node.keywords}
+        if called == "PydanticCustomError":
+            fields.add(ast.literal_eval(node.args[0]))
+        elif called == "_problem" and len(node.args) == 3 and not isinstance(node.args[1], ast.Attribute):
+            problems.add(ast.literal_eval(node.args[1]))
+        elif called in {"InvalidInputError", "FieldProblem"} and isinstance(named.get("code"), ast.Constant):
+            fields.add(ast.literal_eval(named["code"]))
+        elif called.endswith("Error") or called == "__init__":
+            problems |= {ast.literal_eval(value) for name, value in named.items() if name == "code"}
+    return problems, fields
+
+
+def test_the_document_lists_every_code_that_the_package_tells_and_no_other(document: dict[str, Any]) -> None:
+    found = [codes_in(path.read_text("utf-8")) for path in (ROOT / "layers" / "core" / "renderbell").rglob("*.py")]
+    problems, fields = (set().union(*kind) for kind in zip(*found, strict=True))
+    of_the_gateway = {"bad_request", "throttled", "timeout", "unsupported_media_type"}
+    assert problems | of_the_gateway == set(PROBLEM_CODES)
+    assert fields == set(FIELD_CODES)
+    schemas = document["components"]["schemas"]
+    assert schemas["Problem"]["properties"]["code"]["enum"] == sorted(PROBLEM_CODES)
+    for schema, codes in (("Problem", PROBLEM_CODES), ("FieldProblem", FIELD_CODES)):
+        description = schemas[schema]["properties"]["code"]["description"]
+        assert all(f"- `{code}`: " in description for code in codes)
+
+
+@pytest.mark.parametrize(
+    ("text", "problems", "fields"),
+    [
+        ('raise ConflictError("no", code="a")', {"a"}, set()),
+        ('raise errors.ConflictError("no", code="a")', {"a"}, set()),
+        ('super().__init__("no", code="a")', {"a"}, set()),
+        ('_problem(HTTPStatus.GONE, "a", "no")', {"a"}, set()),
+        ("_problem(HTTPStatus.CONFLICT, error.code, str(error))", set(), set()),
+        ('raise InvalidInputError("field", "no", code="a")', set(), {"a"}),
+        ('PydanticCustomError("a", "no")', set(), {"a"}),
+        ('FieldProblem(field="body", message="no", code="a")', set(), {"a"}),
+    ],
+)
+def test_every_way_to_tell_a_code_is_found(text: str, problems: set[str], fields: set[str]) -> None:
+    assert codes_in(text) == (problems, fields)

@@ -181,7 +181,7 @@ class Agenda:
             self._drop(task.task_id, task.version)
             return
         entry.task = task
-        if task.streak is None and task.hint is not None and task.hint.at != entry.heeded:
+        if task.hint is not None and task.hint.at != entry.heeded:
             moment = min(moment, task.hint.at)
         look = task.due_at if task.streak is not None else None
         entry.moment = moment if look is None or (asked_at is not None and look <= asked_at) else look

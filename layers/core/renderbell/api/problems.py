@@ -15,6 +15,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
 from pydantic import BaseModel, Field, ValidationError
 
+from renderbell.api.codes import FIELD_CODES, PROBLEM_CODES, listed
 from renderbell.api.serving import JSON, NO_STORE, app
 from renderbell.authorize import UnauthorizedError
 from renderbell.callbacks import CallbackRefusedError
@@ -41,7 +42,10 @@ class FieldProblem(BaseModel):
 
     field: str = Field(examples=["webhooks.0.url"])
     message: str
-    code: str = Field(examples=["url_not_allowed"])
+    code: str = Field(
+        description=f"A stable word to act on: one of these, or of pydantic's error types.\n\n{listed(FIELD_CODES)}",
+        examples=["url_not_allowed"],
+    )
 
 
 class Problem(BaseModel):
@@ -51,7 +55,11 @@ class Problem(BaseModel):
     title: str = Field(examples=["Unprocessable Content"])
     status: int = Field(examples=[422])
     detail: str
-    code: str = Field(description="A stable word to act on.", examples=["invalid_input"])
+    code: str = Field(
+        description=f"A stable word to act on.\n\n{listed(PROBLEM_CODES)}",
+        examples=["invalid_input"],
+        json_schema_extra={"enum": [*sorted(PROBLEM_CODES)]},
+    )
     errors: list[FieldProblem] = Field(default=[], description="With 422: what is wrong with which field, at most 20.")
     task_id: str | None = Field(default=None, description="With `already_registered`: the task that is running.")
 
