@@ -14,6 +14,7 @@ PROBLEM_CODES: Mapping[str, str] = {
     "forbidden": "the key's scope does not cover this",
     "internal_error": "something failed on our side; try again",
     "invalid_input": "something in the request cannot be used; `errors` names the fields",
+    "method_not_allowed": "the route takes other methods: `Allow` names them",
     "not_found": "there is no such thing or route, or it is not yours",
     "request_running": "the same call, with the same `Idempotency-Key`, is still running",
     "task_ended": "the task has already ended",
