@@ -518,6 +518,7 @@ class Deployment:
         return Tasks(
             store=self.store,
             connections=self.configured(),
+            fetch=self.provider.fetch,
             invoker=self,
             egress=EgressPolicy(),
             clock=self.clock,

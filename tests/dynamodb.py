@@ -75,7 +75,7 @@ class FakeDynamoDB:
         """Those of up to 100 items that are there, in no order that may be relied on."""
         ((table, asked),) = RequestItems.items()
         self._check_table(table)
-        if set(asked) != {"Keys"}:
+        if not {"Keys"} <= set(asked) <= {"Keys", "ConsistentRead"}:
             raise _validation(f"not supported here: {sorted(asked)}")
         keys = [_key(key) for key in asked["Keys"]]
         if not 1 <= len(keys) <= MAX_READ_AT_ONCE:
@@ -155,15 +155,24 @@ class FakeDynamoDB:
         IndexName: str | None = None,  # noqa: N803
         ConsistentRead: bool = False,  # noqa: N803
         ExclusiveStartKey: Item | None = None,  # noqa: N803
+        ScanIndexForward: bool = True,  # noqa: N803
+        Limit: int | None = None,  # noqa: N803
     ) -> dict[str, Any]:
-        """A page of items with one hash key, in the order of the range key."""
+        """A page of items with one hash key, in the order of the range key or against it."""
         self._check_table(TableName)
+        if Limit is not None and Limit < 1:
+            raise _validation("Limit must be greater than or equal to 1")
         if IndexName is not None and ConsistentRead:
             raise _validation("Consistent reads are not supported on global secondary indexes")
         hash_name, range_name, shown = self._indexes[IndexName] if IndexName else ("pk", "sk", None)
         with self._lock:
             condition = _compiled_condition(KeyConditionExpression)
             condition.check({}, ExpressionAttributeValues)
+            low, high = _bounds(KeyConditionExpression, ExpressionAttributeValues)
+            if low > high:
+                raise _validation(
+                    "The BETWEEN operator requires upper bound to be greater than or equal to lower bound"
+                )
             hashed = ExpressionAttributeValues[KeyConditionExpression.split()[2]]  # nearly all items are left out here
             found = [
                 item
@@ -172,20 +181,23 @@ class FakeDynamoDB:
             ]
             if not found:
                 return {"Items": []}
-            found.sort(key=lambda item: (_plain(item[range_name]), item["pk"]["S"], item["sk"]["S"]))
+
+            def place(item: Item) -> tuple[Any, ...]:
+                return tuple(_plain(item[name]) for name in (range_name, "pk", "sk"))
+
+            found.sort(key=place, reverse=not ScanIndexForward)
             if ExclusiveStartKey is not None:
-                start = tuple(_plain(ExclusiveStartKey[name]) for name in (range_name, "pk", "sk"))
-                found = [
-                    item for item in found if tuple(_plain(item[name]) for name in (range_name, "pk", "sk")) > start
-                ]
+                start = place(ExclusiveStartKey)
+                found = [item for item in found if (place(item) > start if ScanIndexForward else place(item) < start)]
             keys = {hash_name, range_name, "pk", "sk"}
-            if len(found) * MAX_ITEM_BYTES < PAGE_BYTES:
+            most = len(found) + 1 if Limit is None else Limit
+            if len(found) * MAX_ITEM_BYTES < PAGE_BYTES and len(found) < most:
                 return {"Items": [_projected(item, keys, shown) for item in found]}
             page, size = [], 0
             for item in found:
                 page.append(_projected(item, keys, shown))
                 size += _size(page[-1])
-                if size > PAGE_BYTES:
+                if size > PAGE_BYTES or len(page) == most:
                     last = {name: item[name] for name in keys}
                     return {"Items": page, "LastEvaluatedKey": last}
             return {"Items": page}
@@ -501,6 +513,15 @@ def _projected(item: Item, keys: set[str], shown: frozenset[str] | None) -> Item
 
 def _size(item: Item) -> int:
     return len(repr(item))
+
+
+def _bounds(condition: str, values: Item) -> tuple[Any, Any]:
+    """The bounds of a BETWEEN, which DynamoDB wants in their order; equal ones where there is none."""
+    words = condition.split()
+    if "BETWEEN" not in words:
+        return 0, 0
+    at = words.index("BETWEEN")
+    return _plain(values[words[at + 1]]), _plain(values[words[at + 3]])
 
 
 def _validation(message: str) -> ClientError:

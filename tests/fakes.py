@@ -17,7 +17,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from renderbell.delivery import Delivery, DeliveryState
 from renderbell.errors import VersionConflictError
-from renderbell.providers import Connection
+from renderbell.providers import Connection, HttpRequest, HttpResponse
 from renderbell.store import AlreadyOngoingError, ApiKey, Lease
 from renderbell.task import FileKind, Request, Status, StoredFile, Task
 
@@ -143,6 +143,22 @@ class FakeInvoker:
         if self.trouble is not None:
             raise self.trouble
         self.invoked.append((function_name, dict(payload)))
+
+
+@dataclass
+class FakeProvider:
+    """A provider that answers all requests the same, and notes them."""
+
+    answer: HttpResponse | Exception = field(default_factory=lambda: HttpResponse(200, {}, b"{}"))
+    asked: list[tuple[str, str, float]] = field(default_factory=list)
+    meanwhile: Callable[[], object] = lambda: None
+
+    def __call__(self, connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        self.asked.append((request.method, request.url, timeout_s))
+        self.meanwhile()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
 
 
 class FakeIds:

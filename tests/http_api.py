@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from itertools import count
@@ -15,14 +15,25 @@ from renderbell.callbacks import Callbacks
 from renderbell.egress import EgressPolicy
 from renderbell.idempotency import Idempotency
 from renderbell.keys import Keys
+from renderbell.listing import Listing
 from renderbell.providers import Connection
+from renderbell.redeliver import Redelivery
 from renderbell.register import Tasks
 from renderbell.store import Store
 from renderbell.task import Request, Status, Task, Transition
 from renderbell.wake import PollerWaker
 from tests.deployment import in_process_table
 from tests.dynamodb import FakeDynamoDB
-from tests.fakes import FakeClock, FakeConnections, FakeContext, FakeIds, FakeInvoker, fake_presign, stored_file
+from tests.fakes import (
+    FakeClock,
+    FakeConnections,
+    FakeContext,
+    FakeIds,
+    FakeInvoker,
+    FakeProvider,
+    fake_presign,
+    stored_file,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -101,6 +112,7 @@ class World:
     connections: FakeConnections = field(default_factory=FakeConnections)
     invoker: FakeInvoker = field(default_factory=FakeInvoker)
     clock: FakeClock = field(default_factory=FakeClock)
+    provider: FakeProvider = field(default_factory=FakeProvider)
     public_base_url: str = ""
     video_retention_days: int = 0
 
@@ -111,6 +123,7 @@ class World:
         tasks = Tasks(
             store=self.store,
             connections=self.connections,
+            fetch=self.provider,
             invoker=self.invoker,
             egress=EgressPolicy.from_settings(False, ()),
             clock=self.clock,
@@ -124,6 +137,16 @@ class World:
         )
         parts = ApiParts(
             tasks=tasks,
+            listing=Listing(
+                store=self.store, clock=self.clock, slots=16, side_by_side=lambda jobs: [j() for j in jobs]
+            ),
+            redelivery=Redelivery(
+                tasks=tasks,
+                store=self.store,
+                invoker=self.invoker,
+                clock=self.clock,
+                notifier_function="notifier",
+            ),
             callbacks=Callbacks(
                 store=self.store,
                 connections=self.connections,
@@ -162,12 +185,17 @@ class World:
         path: str,
         body: object = None,
         *,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str | Sequence[str]] | None = None,
         headers: Mapping[str, str] | None = None,
         **caller: str,
     ) -> Answer:
-        """A call of a route; what follows a known word of the path is its parameter."""
-        event = asking(sample("register", **caller), **(query or {}))
+        """A call of a route; what follows a known word of the path is its parameter, a list in the query several."""
+        event = sample("register", **caller)
+        several = {name: [one] if isinstance(one, str) else list(one) for name, one in (query or {}).items()}
+        event |= {
+            "queryStringParameters": {name: values[-1] for name, values in several.items()} or None,
+            "multiValueQueryStringParameters": several or None,
+        }
         parameters = {}
         parts = path.strip("/").split("/")
         for n, part in enumerate(parts):

@@ -34,7 +34,7 @@ from starlette.types import Receive, Scope, Send
 from local.ports import HOST
 from local.providers.lifecycle import FileTrouble, Outcome, ProviderType, SimulatedTask, TaskSpec, Trouble
 from local.providers.video import VideoFile
-from local.providers.wire import WIRES, Answer, Ask, FileAsk
+from local.providers.wire import WIRES, Answer, Ask, FileAsk, MoneyPrinterTurbo
 from local.serving import LoopbackServer
 
 PNG = bytes.fromhex(  # one grey pixel, for preview frames
@@ -245,6 +245,11 @@ class Simulators:
             response = _troubled(trouble)
         elif held is None or held.task.ended_as(now) is Outcome.LOSE:
             response = _response(wire.unknown(ask, request_id))
+        elif isinstance(wire, MoneyPrinterTurbo) and ask.method == "DELETE":
+            answer = wire.deleted(held.task, now, ask, request_id)
+            response = _response(answer)
+            if answer.status == 200:
+                self._change(held, {"outcome": Outcome.LOSE, "seconds": 0})
         else:
             response = _response(wire.status(held.task, now, self.provider_urls[kind], ask))
         if held is not None:

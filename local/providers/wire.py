@@ -316,7 +316,7 @@ class MoneyPrinterTurbo:
         segment = ask.path.removeprefix("/api/v1/tasks/")
         if segment == ask.path or not segment or "/" in segment or "%2f" in segment.lower():
             return Answer(404, {"detail": "Not Found"})
-        if ask.method != "GET":
+        if ask.method not in {"GET", "DELETE"}:
             return Answer(405, {"detail": "Method Not Allowed"})
         return unquote(segment)
 
@@ -343,6 +343,13 @@ class MoneyPrinterTurbo:
         elif task.phase(now) is Phase.PROCESSING:
             data["progress"] = self._STEPS[int(task.fraction(now) * len(self._STEPS))]
         return Answer(200, {"status": 200, "message": "success", "data": data})
+
+    def deleted(self, task: SimulatedTask, now: datetime, ask: Ask, request_id: str) -> Answer:
+        """The answer to a request to delete a task; only version 1.2.6 deletes one that runs."""
+        if task.ended_as(now) is None and task.spec.version != "old":
+            prefix = ask.headers.get("x-task-id", request_id)
+            return Answer(409, {"status": 409, "message": f"{prefix}: task is still running"})
+        return Answer(200, {"status": 200, "message": "success", "data": None})
 
     def token(self, provider_task_id: str) -> str:
         return provider_task_id

@@ -24,6 +24,7 @@ from renderbell.delivery import (
     ReceiverState,
     judge,
     new_delivery,
+    redelivered,
 )
 from renderbell.errors import ClaimLostError, ProviderTaskNotFound, VersionConflictError
 from renderbell.providers.base import Observation, ProviderState, ProviderTime
@@ -35,6 +36,7 @@ from renderbell.store import (
     DueDelivery,
     KeptAnswer,
     Lease,
+    Place,
     Served,
     Store,
     UnreadableItem,
@@ -319,6 +321,40 @@ class TestWhatIsDue:
         assert delivery == DueDelivery(
             ("TASK#tsk_1", "DELIVERY#task.completed#url_1"), "default", "example.com", "url_1", at(65)
         )
+
+
+class TestTheListOfTasks:
+    def made(self, store: Store, count: int = 6) -> list[Place]:
+        places: list[Place] = []
+        for number in range(count):
+            task = a_task(f"tsk_{number:026}", provider_task_id=f"p-{number}", created_at=at(number // 2))
+            registered(store, task)
+            places.insert(0, Place(task.created_at, task.task_id))
+        return places
+
+    def test_a_slot_lists_an_owners_tasks_newest_first(self, store: Store) -> None:
+        places = self.made(store)
+        registered(store, a_task("tsk_r", owner="rival"))
+        registered(store, a_task("tsk_s", provider_task_id="s", slot=SLOT + 1))
+        assert store.listed("default", SLOT, 10) == places
+        assert store.listed("default", SLOT, 4) == places[:4]
+        assert store.listed("nobody", SLOT, 4) == []
+
+    def test_all_bounds_are_left_out_themselves(self, store: Store) -> None:
+        places = self.made(store)
+        assert [store.listed("default", SLOT, 10, before=one) for one in places] == [
+            places[n:] for n in range(1, len(places) + 1)
+        ]
+        assert store.listed("default", SLOT, 10, created_after=at(0)) == places[:4]
+        assert store.listed("default", SLOT, 10, created_before=at(2)) == places[2:]
+        assert store.listed("default", SLOT, 10, before=places[2], created_before=at(2)) == places[3:]
+        assert store.listed("default", SLOT, 10, created_after=at(2), created_before=at(1)) == []
+
+    def test_many_tasks_and_requests_are_read_at_once(self, store: Store) -> None:
+        ids = [place.task_id for place in self.made(store, 120)]
+        assert store.tasks(["tsk_nobody", *ids]) == {one: store.task(one) for one in ids}
+        assert store.requests(["tsk_nobody", *ids]) == {one: store.request(one) for one in ids}
+        assert store.tasks([]) == {}
 
 
 class TestProbes:
@@ -928,6 +964,73 @@ class TestDeliveries:
         store.put_attempt(first, None)
         store.put_attempt(second, None)
         assert set(store.attempts("tsk_1")) == {first, second}
+
+    def test_one_that_has_ended_is_due_again_when_its_owner_asks_and_listed_no_more(self, store: Store) -> None:
+        held = store.claim_delivery(self.made(store), "t1", None)
+        assert held is not None
+        ended = judge(held, Answer(500), at(6), 0.5, disabled=True)
+        store.finish_delivery(held, ended)
+        assert self.listed(store) == [at(6)]
+        asked = redelivered(ended, at(9))
+        assert asked is not None
+        assert store.redeliver(ended, asked)
+        assert self.listed(store) == []
+        (shown,) = due(store)
+        assert isinstance(shown, DueDelivery)
+        assert shown.due_at == at(9)
+        assert store.delivery(*shown.key) == asked
+        assert not store.redeliver(ended, asked), "it is not as it was seen"
+        again = store.claim_delivery(asked, "t2", at(69))
+        assert again == replace(asked, token="t2", tries=2, due_at=at(69))
+        back = judge(again, Answer(500), at(10), 0.5)
+        assert store.finish_delivery(again, back)
+        assert store.deliveries("tsk_1") == (back,)
+        assert (back.state, self.listed(store)) == (DeliveryState.DISABLED, [at(10)])
+
+    def listed(self, store: Store) -> list[datetime]:
+        """When those that were given up for the endpoint failed, as the index has it."""
+        found = store._query(
+            IndexName="list",
+            KeyConditionExpression="list_pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": "FAILED#url_1"}},
+        )
+        return [datetime.fromisoformat(item["list_sk"]) for item in found]
+
+    def test_who_saw_one_before_its_owner_asked_cannot_claim_it(self, store: Store) -> None:
+        seen = self.made(store)
+        asked = redelivered(seen, at(5))
+        assert asked is not None
+        assert store.redeliver(seen, asked)
+        assert store.claim_delivery(seen, "t1", None) is None
+        held = store.claim_delivery(asked, "t1", at(60))
+        assert held is not None
+        assert held.manual
+        assert not store.redeliver(asked, replace(asked, due_at=at(9))), "it is being sent"
+        after_death = store.claim_delivery(held, "t2", at(120))
+        assert after_death is not None
+        assert not after_death.manual, "the owner asked for the try that ran out"
+        assert store.delivery("TASK#tsk_1", "DELIVERY#task.completed#url_1") == after_death
+
+    def test_one_that_is_gone_is_not_made_again(self, store: Store) -> None:
+        seen = a_delivery(registered(store))
+        asked = redelivered(seen, at(5))
+        assert asked is not None
+        assert not store.redeliver(seen, asked)
+        assert store.deliveries("tsk_1") == ()
+
+    def test_attempts_come_newest_first_in_pages(self, store: Store) -> None:
+        attempts = [replace(TestDeleting.ATTEMPT, at=at(n // 2), event=f"task.{n % 2}", number=n) for n in range(7)]
+        for attempt in attempts:
+            store.put_attempt(attempt, None)
+        store.put_attempt(replace(TestDeleting.ATTEMPT, task_id="tsk_10"), None)
+        newest = tuple(attempts[::-1])
+        assert store.newest_attempts("tsk_1", 7) == (newest, None)
+        assert store.newest_attempts("tsk_9", 7) == ((), None)
+        found, place = store.newest_attempts("tsk_1", 3)
+        assert (found, place is None) == (newest[:3], False)
+        more, place = store.newest_attempts("tsk_1", 3, place)
+        assert more == newest[3:6]
+        assert store.newest_attempts("tsk_1", 3, place) == (newest[6:], None)
 
     def test_an_attempt_is_removed_alone(self, store: Store) -> None:
         first = TestDeleting.ATTEMPT

@@ -33,6 +33,7 @@ TEMPLATE = expanded()
 RESOURCES: Mapping[str, Resource] = TEMPLATE["Resources"]
 FUNCTIONS = ("ApiFunction", "AuthorizerFunction", "PollerFunction", "NotifierFunction")
 ASYNCHRONOUS = ("PollerFunction", "NotifierFunction")
+ASKING_PROVIDERS = ("ApiFunction", *ASYNCHRONOUS)
 SETTINGS: Mapping[str, type[settings.Settings]] = {
     "ApiFunction": settings.ApiSettings,
     "AuthorizerFunction": settings.AuthorizerSettings,
@@ -42,6 +43,7 @@ SETTINGS: Mapping[str, type[settings.Settings]] = {
 KEPT = ("Table", "Bucket", "MasterSecret", "ApiGatewayAccount", "ApiGatewayAccountRole")
 MANAGED_POLICIES = {
     # Network interfaces in subnets that only the operator knows; attached only where there is a VPC.
+    "ApiFunctionRole": "AWSLambdaVPCAccessExecutionRole",
     "PollerFunctionRole": "AWSLambdaVPCAccessExecutionRole",
     "NotifierFunctionRole": "AWSLambdaVPCAccessExecutionRole",
     # API Gateway checks the account's role for exactly these permissions.
@@ -139,7 +141,7 @@ def test_roles_take_no_managed_policy_but_those_with_a_reason() -> None:
 
 
 def test_network_rights_are_granted_only_inside_a_vpc() -> None:
-    for name in ASYNCHRONOUS:
+    for name in ASKING_PROVIDERS:
         condition, _, otherwise = properties(f"{name}Role")["ManagedPolicyArns"]["Fn::If"]
         assert (condition, otherwise) == ("InVpc", NOTHING)
         assert properties(name)["VpcConfig"]["Fn::If"][0] == "InVpc"
@@ -156,9 +158,11 @@ def test_the_authorizer_reads_one_item_and_the_first_key_and_nothing_else() -> N
     }
 
 
-def test_only_the_poller_reads_the_index_of_due_tasks() -> None:
-    readers = {name for name, statement in roles_statements() if "index/" in json.dumps(statement["Resource"])}
-    assert readers == {"PollerFunctionRole"}
+@pytest.mark.parametrize(("index", "reader"), [("due", "PollerFunctionRole"), ("list", "ApiFunctionRole")])
+def test_one_function_alone_reads_an_index(index: str, reader: str) -> None:
+    resources = {(name, json.dumps(statement["Resource"])) for name, statement in roles_statements()}
+    assert {name for name, resource in resources if f"index/{index}" in resource} == {reader}
+    assert not {resource for _, resource in resources if "index/" in resource and "index/*" in resource}
 
 
 def test_the_poller_holds_no_secret_and_touches_no_video() -> None:

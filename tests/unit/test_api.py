@@ -450,7 +450,7 @@ def test_an_unknown_route_is_a_problem_document_too() -> None:
     ("name", "method", "allowed"),
     [
         ("health", "DELETE", "GET"),
-        ("register", "PUT", "POST"),
+        ("register", "PUT", "GET, POST"),
         ("read", "POST", "DELETE, GET"),
         ("read", "HEAD", "DELETE, GET"),
         ("register-batch", "GET", "POST"),  # a task's route has a pattern that this path fits

@@ -30,7 +30,19 @@ LAYERS = {
         *rooms("providers"),
     },
     "parts": {
-        *("archive", "connections", "dial", "egress", "endpoints", "expressions", "failures", "ids", "invoke", "items"),
+        *(
+            "archive",
+            "connections",
+            "cursors",
+            "dial",
+            "egress",
+            "endpoints",
+            "expressions",
+            "failures",
+            "ids",
+            "invoke",
+        ),
+        "items",
         *("presigned", "refresh", "telemetry", "threads", "views", "webhooks"),
         *rooms("store"),
     },
@@ -43,12 +55,12 @@ LAYERS = {
             "idempotency",
             "jobs",
             "keys",
+            "listing",
             "notify",
             "outbox",
             "poll",
-            "register",
         ),
-        *("transition", "wake"),
+        *("redeliver", "register", "transition", "wake"),
     },
     "entry": {
         *("authorize", "bootstrap", "settings"),
@@ -59,7 +71,7 @@ LAYERS = {
 RANKS = {name: rank for rank, names in enumerate(LAYERS.values()) for name in names}
 
 # What takes its clock and its chance as arguments, beyond the core.
-PURE = LAYERS["core"] | {"agenda", "endpoints", "expressions", "ids", "items", "outbox", "views", "webhooks"}
+PURE = LAYERS["core"] | {"agenda", "cursors", "endpoints", "expressions", "ids", "items", "outbox", "views", "webhooks"}
 IMPURE = {
     *("asyncio", "aws_lambda_powertools", "botocore", "io", "logging", "multiprocessing", "os", "pathlib", "queue"),
     *("random", "secrets", "sys", "tempfile", "threading", "time", "uuid", "concurrent", "shutil"),
@@ -92,9 +104,11 @@ ALLOWED = {
     "api.__main__": {"sys.stdout"},
     "api.account": ANSWERING,
     "api.callbacks": ANSWERING | {f"{_POWERTOOLS}.event_handler.openapi.params.Path"},
+    "api.deliveries": ANSWERING | {f"{_POWERTOOLS}.event_handler.openapi.params.Body"},
     "api.document": {*(f"{_POWERTOOLS}.event_handler.openapi.models.{name}" for name in ("APIKey", "Server"))},
     "api.handler": CORRELATED | {f"{_POWERTOOLS}.event_handler.Response"},
     "api.keys": ANSWERING | {*(f"{_POWERTOOLS}.event_handler.openapi.params.{name}" for name in ("Path", "Query"))},
+    "api.listing": ANSWERING | {f"{_POWERTOOLS}.event_handler.openapi.params.Query"},
     "api.problems": ANSWERING
     | {
         f"{_POWERTOOLS}.event_handler.openapi.exceptions.RequestValidationError",

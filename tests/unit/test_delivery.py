@@ -30,6 +30,7 @@ from renderbell.delivery import (
     judge,
     new_delivery,
     receiver_after,
+    redelivered,
 )
 from renderbell.schedule import WEBHOOK_RETRIES
 from tests.virtual import START
@@ -299,3 +300,76 @@ def test_a_record_tells_again_how_long_the_answer_took() -> None:
     held = a_delivery()
     record = replace(recorded(held, slow, judge(held, slow, START, 0.5), START), duration_ms=slow.duration_ms)
     assert receiver_after(WELL, "url_1", answer_of(record)) == LATE_AT_1
+
+
+# -- attempts that the owner asks for ---------------------------------------------------------------------------------
+
+ENDED = [one for one in DeliveryState if one is not DeliveryState.PENDING]
+NOT_HEARD = [
+    DOWN,
+    Answer(410),
+    Answer(None, REFUSED, refused=True),
+    Answer(None, INTERNAL),
+    Answer(429, retry_after_s=60),
+]
+
+
+def by_hand(state: DeliveryState, tries: int = 3) -> Delivery:
+    """A delivery of which the owner asked for another attempt, claimed for that."""
+    due_at = START + HOUR if state is DeliveryState.PENDING else None
+    asked = redelivered(replace(a_delivery(tries), token=None, state=state, due_at=due_at), START)
+    assert asked is not None
+    assert (asked.state, asked.due_at, asked.manual) == (DeliveryState.PENDING, START, True)
+    return replace(asked, token="t9", tries=tries + 1, due_at=START + timedelta(seconds=60))
+
+
+@pytest.mark.parametrize("state", DeliveryState)
+def test_one_that_is_heard_by_hand_is_delivered_whatever_it_was_before(state: DeliveryState) -> None:
+    after = judge(by_hand(state), Answer(200), START, 0.5)
+    assert (after.state, after.due_at, after.token, after.manual) == (DeliveryState.DELIVERED, None, None, False)
+
+
+@pytest.mark.parametrize("state", ENDED)
+@pytest.mark.parametrize("answer", NOT_HEARD)
+@pytest.mark.parametrize("tries", [1, TRIES])
+def test_one_that_had_ended_and_fails_by_hand_is_as_it_was(state: DeliveryState, answer: Answer, tries: int) -> None:
+    after = judge(by_hand(state, tries), answer, START, 0.5)
+    assert (after.state, after.due_at, after.token, after.manual) == (state, None, None, False)
+    assert (after.last_status, after.last_error, after.last_attempt_at) == (answer.status, answer.error, START)
+    lost = interrupted(by_hand(state, tries), START, 0.5)
+    assert (lost.state, lost.due_at, lost.token, lost.manual, lost.last_error) == (
+        state,
+        None,
+        None,
+        False,
+        INTERRUPTED,
+    )
+
+
+@pytest.mark.parametrize("tries", range(1, TRIES))
+def test_one_that_was_pending_and_fails_by_hand_goes_on_by_the_schedule(tries: int) -> None:
+    held = by_hand(DeliveryState.PENDING, tries)
+    for answer in NOT_HEARD:
+        assert judge(held, answer, START, 0.5) == judge(replace(held, resumes=None), answer, START, 0.5)
+    assert interrupted(held, START, 0.5) == interrupted(replace(held, resumes=None), START, 0.5)
+
+
+@pytest.mark.parametrize("state", DeliveryState)
+@pytest.mark.parametrize("answer", [*NOT_HEARD, Answer(200)])
+def test_an_attempt_by_hand_is_known_from_its_record_where_its_process_died(
+    state: DeliveryState, answer: Answer
+) -> None:
+    held = by_hand(state)
+    after = judge(held, answer, START, 0.5)
+    found = as_recorded(held, recorded(held, answer, after, START))
+    assert (found.state, found.due_at, found.token, found.manual) == (after.state, after.due_at, None, False)
+
+
+def test_one_that_is_being_sent_is_not_asked_for_and_twice_is_as_once() -> None:
+    assert redelivered(a_delivery(), START) is None
+    ended = replace(a_delivery(), token=None, state=DeliveryState.GONE, due_at=None)
+    once = redelivered(ended, START)
+    assert once is not None
+    assert once.resumes is DeliveryState.GONE
+    twice = redelivered(once, START + HOUR)
+    assert twice == replace(once, due_at=START + HOUR)

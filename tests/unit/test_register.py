@@ -19,7 +19,7 @@ from renderbell.register import Registered, TaskRequest, Tasks
 from renderbell.schedule import slot_of
 from renderbell.store import Lease, Served
 from renderbell.task import Status, Step, Task, Webhook, copied, delete
-from tests.fakes import START, FakeClock, FakeConnections, FakeIds, FakeInvoker, FakeStore, stored_file
+from tests.fakes import START, FakeClock, FakeConnections, FakeIds, FakeInvoker, FakeProvider, FakeStore, stored_file
 
 HOOK = "https://hooks.example.com/renders"
 
@@ -41,6 +41,7 @@ class World:
         self.tasks = Tasks(
             store=self.store,
             connections=self.connections,
+            fetch=FakeProvider(),
             invoker=self.invoker,
             egress=EgressPolicy.from_settings(self.allow_http, self.cidrs),
             clock=self.clock,

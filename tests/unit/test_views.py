@@ -17,6 +17,7 @@ from renderbell.task import (
     Status,
     Task,
     TaskError,
+    Transition,
     Webhook,
     new_task,
 )
@@ -54,11 +55,18 @@ def test_a_new_task_shows_every_field_even_where_nothing_is_known_yet() -> None:
         "connection": "studio",
         "provider": "jimmy",
         "provider_task_id": "job/7",
+        "retry_of": None,
         "status": "QUEUED",
         "progress": None,
         "metadata": {},
         "created_at": "2026-03-01T12:00:00.000Z",
         "expires_at": "2026-03-01T13:00:00.000Z",
+        "times": {
+            "queued_at": "2026-03-01T12:00:00.000Z",
+            "processing_at": None,
+            "copying_at": None,
+            "ended_at": None,
+        },
         "model": None,
         "duration_s": None,
         "frames": None,
@@ -91,6 +99,7 @@ def test_a_stored_file_is_shown_with_a_lasting_link_and_without_the_sources() ->
                 "size_bytes": 1234,
                 "sha256": stored_file().sha256,
                 "content_type": "video/mp4",
+                "duration_s": None,
                 "source_url": "https://cdn.example/1.mp4",
             }
         ]
@@ -189,3 +198,32 @@ def a_delivery(event: str, at: datetime) -> Delivery:
         ttl=None,
         now=at,
     )
+
+
+def test_the_time_of_each_state_is_that_of_the_history() -> None:
+    steps = (Status.QUEUED, Status.PROCESSING, Status.COPYING, Status.COMPLETED)
+    history = tuple(
+        Transition(START + timedelta(seconds=n), before, after, "so")
+        for n, (before, after) in enumerate(zip((None, *steps), steps, strict=False))
+    )
+    whole = replace(a_task(), status=Status.COMPLETED, history=history)
+    assert task_data(whole, a_request()).model_dump(mode="json")["times"] == {
+        "queued_at": "2026-03-01T12:00:00.000Z",
+        "processing_at": "2026-03-01T12:00:01.000Z",
+        "copying_at": "2026-03-01T12:00:02.000Z",
+        "ended_at": "2026-03-01T12:00:03.000Z",
+    }
+    running = task_data(replace(whole, status=Status.COPYING, history=history[:3]), a_request()).times
+    assert (running.copying_at, running.ended_at) == (START + timedelta(seconds=2), None)
+
+
+def test_the_length_of_a_video_is_told_where_there_is_one_alone() -> None:
+    one, image, other = stored_file(1), replace(stored_file(2), kind=FileKind.IMAGE), stored_file(3)
+    task = replace(a_task(), status=Status.COMPLETED, duration_s=4.5)
+    for files, told in (((one, image), [4.5, None]), ((one, other), [None, None])):
+        shown = task_data(replace(task, files=files), a_request())
+        assert [video.duration_s for video in shown.videos] == told
+
+
+def test_a_retry_names_the_task_that_it_takes_up() -> None:
+    assert task_data(a_task(), a_request(retry_of="tsk_0")).retry_of == "tsk_0"

@@ -1,4 +1,4 @@
-"""Asking a provider for a task's status, once."""
+"""Asking a provider for a task's status, or to delete it, once."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from typing import Protocol
 
 from aws_lambda_powertools import Logger
 
+from renderbell.connections import usable_by
 from renderbell.errors import (
     ConfigurationError,
+    InvalidInputError,
     ProviderAuthError,
     ProviderError,
     ProviderProtocolError,
+    ProviderTaskNotFound,
     ProviderUnavailable,
 )
-from renderbell.providers import PROVIDERS, check_answers
+from renderbell.providers import PROVIDERS, DeletingProvider, check_answers
 from renderbell.providers.base import Connection, HttpRequest, HttpResponse, Observation, secrets_of
 from renderbell.redaction import redacted
 from renderbell.task import Task
 
 POLL_TIMEOUT_S = 10.0
+DELETE_TIMEOUT_S = 6.0  # a request to the API has 28 s, of which two services that hang may take 22
 PLACES = 6  # of a fault of ours in the log, the innermost
 
 logger = Logger()
@@ -107,6 +111,44 @@ def ask_provider(connections: Connections, fetch: Fetch, task: Task, timeout_s: 
             },
         )
         return Asked(broken, answered, judged=answered)
+
+
+def delete_at_provider(connections: Connections, fetch: Fetch, task: Task) -> None:
+    """Has a task deleted at its provider; one that is not known there is deleted already.
+
+    Raises `InvalidInputError` where that cannot be asked for, and a `ProviderError`, without secrets, where it was not
+    done, as far as is known.
+    """
+    secrets: frozenset[str] = frozenset()
+    try:
+        try:
+            connection = connections.get(task.connection)
+        except ConfigurationError as error:
+            raise ProviderUnavailable(str(error)) from None
+        provider = PROVIDERS[connection.type] if connection is not None and usable_by(connection, task.owner) else None
+        if connection is None or not isinstance(provider, DeletingProvider):
+            reason = "the task's connection is there no more" if provider is None else f"{task.provider} cannot delete"
+            raise InvalidInputError("at_provider", reason, code="provider_cannot_delete")
+        secrets = secrets_of(connection)
+        request = provider.delete_request(connection, task.provider_task_id)
+        provider.parse_delete(connection, fetch(connection, request, DELETE_TIMEOUT_S))
+    except InvalidInputError:
+        raise
+    except ProviderTaskNotFound:
+        return
+    except ProviderError as error:
+        _redact(error, secrets)
+        _tell_not_deleted(task, error)
+        raise
+    except Exception as error:  # its text may hold anything
+        broken = ProviderProtocolError(f"internal error: {type(error).__name__}", internal=True)
+        _tell_not_deleted(task, broken, format_tb(error.__traceback__, limit=-PLACES))
+        raise broken from None
+
+
+def _tell_not_deleted(task: Task, error: ProviderError, where: list[str] | None = None) -> None:
+    told = {"task_id": task.task_id, "connection": task.connection, "kind": error.kind, "error": str(error)}
+    logger.warning("not deleted at the provider", extra=told | ({} if where is None else {"where": where}))
 
 
 def _redact(error: ProviderError, secrets: frozenset[str]) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = Logger()
 
 SECRET_MAX_AGE_S = 300
-BATCH_THREADS = 10  # registrations at a time, which is what a client of botocore keeps connections for
+BATCH_THREADS = 10  # registrations or reads at a time, which is what a client of botocore keeps connections for
 
 # How long one call to AWS may take before it is given up for good: every try may spend the connect time-out twice (TCP
 # and TLS) and the read time-out, and the waits between tries grow from 1 s to 2 and 4 s. tests/unit/test_clients.py
@@ -61,12 +61,14 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     from renderbell.api import ApiParts
     from renderbell.callbacks import Callbacks
     from renderbell.connections import Connections, parameters_under
-    from renderbell.egress import EgressPolicy
+    from renderbell.egress import EgressPolicy, PollClient
     from renderbell.idempotency import Idempotency
     from renderbell.ids import ENTROPY_BYTES, new_id
     from renderbell.invoke import LambdaInvoker
     from renderbell.keys import Keys
+    from renderbell.listing import Listing
     from renderbell.presigned import presigned_url
+    from renderbell.redeliver import Redelivery
     from renderbell.register import Tasks
     from renderbell.settings import ApiSettings
     from renderbell.threads import SideBySide
@@ -85,22 +87,32 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
         return new_id(prefix, utc_now(), os.urandom(ENTROPY_BYTES))
 
     store = Store(boto3.client("dynamodb", config=QUICK), settings.table_name)
-    invoker = LambdaInvoker(boto3.client("lambda", config=QUICK))
     side_by_side = SideBySide(BATCH_THREADS)
+    invoker = LambdaInvoker(boto3.client("lambda", config=QUICK))
+    tasks = Tasks(
+        store=store,
+        connections=connections,
+        fetch=PollClient(connections_per_host=1).fetch,
+        invoker=invoker,
+        egress=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
+        clock=utc_now,
+        new_id=partial(fresh_id, "tsk"),
+        slots=settings.slots,
+        poller_workers=settings.poller_workers,
+        poller_function=settings.poller_function_name,
+        notifier_function=settings.notifier_function_name,
+        task_retention_days=settings.task_retention_days,
+        side_by_side=side_by_side,
+    )
     return ApiParts(
-        tasks=Tasks(
+        tasks=tasks,
+        listing=Listing(store=store, clock=utc_now, slots=settings.slots, side_by_side=side_by_side),
+        redelivery=Redelivery(
+            tasks=tasks,
             store=store,
-            connections=connections,
             invoker=invoker,
-            egress=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
             clock=utc_now,
-            new_id=partial(fresh_id, "tsk"),
-            slots=settings.slots,
-            poller_workers=settings.poller_workers,
-            poller_function=settings.poller_function_name,
             notifier_function=settings.notifier_function_name,
-            task_retention_days=settings.task_retention_days,
-            side_by_side=side_by_side,
         ),
         callbacks=Callbacks(
             store=store,

@@ -316,7 +316,7 @@ class Deliverer:
             interruption = _record(delivery, Answer(None, INTERRUPTED), delivery.due_at, after)
             self._keep(interruption, delivery.ttl)
         held = None
-        if isinstance(verdict, Take):
+        if isinstance(verdict, Take) and after.due_at is not None:  # a manual attempt that died may have been the last
             until = None if verdict.keeps_due else now + timedelta(seconds=CLAIM_S)
             held = self.store.claim_delivery(delivery, self.new_token(), until)
             stands = held is not None
@@ -352,7 +352,7 @@ class Deliverer:
         """Ends a claim; whether it still was the one that stood there."""
         if not self.store.finish_delivery(held, after):
             return False
-        if after.state in {DeliveryState.EXHAUSTED, DeliveryState.DISABLED}:
+        if after.state in {DeliveryState.EXHAUSTED, DeliveryState.DISABLED} and not held.had_ended:
             logger.error(
                 "webhook given up",
                 extra={
@@ -476,6 +476,6 @@ def _record(delivery: Delivery, answer: Answer, at: datetime, after: Delivery) -
         detail=answer.detail,
         body=answer.body,
         duration_ms=answer.duration_ms,
-        manual=False,
+        manual=delivery.manual,
         next_at=after.due_at,
     )

@@ -211,7 +211,8 @@ class Delivery:
 
     `receiver` is the host that the URL leads to, and its port where that is not the usual one: an owner's URLs there
     share their turns. `tries` counts the claims; `token` and `due_at` are the present claim and its end, where there
-    is one.
+    is one. `resumes` is the state in which its owner asked for the next attempt (None: nobody did), and the one that
+    it takes up again if that fails.
     """
 
     task_id: str
@@ -230,6 +231,17 @@ class Delivery:
     last_error: str | None = None
     last_attempt_at: datetime | None = None
     ttl: int | None = None
+    resumes: DeliveryState | None = None
+
+    @property
+    def manual(self) -> bool:
+        """Whether its next attempt, or the one that is being made, is one that its owner asked for."""
+        return self.resumes is not None
+
+    @property
+    def had_ended(self) -> bool:
+        """Whether nothing was to be tried any more when its owner asked for another attempt."""
+        return self.resumes not in {None, DeliveryState.PENDING}
 
 
 def new_delivery(
@@ -259,6 +271,13 @@ def new_delivery(
     )
 
 
+def redelivered(delivery: Delivery, now: datetime) -> Delivery | None:
+    """The delivery after its owner asked for an attempt: due now, in place of what was pending; None while one runs."""
+    if delivery.token is not None:
+        return None
+    return replace(delivery, state=DeliveryState.PENDING, due_at=now, resumes=delivery.resumes or delivery.state)
+
+
 def judge(
     delivery: Delivery, answer: Answer, now: datetime, random_factor: float, *, disabled: bool = False
 ) -> Delivery:
@@ -266,13 +285,15 @@ def judge(
 
     2xx is delivered; 410 ends it; a refused address ends it; everything else is tried again on the schedule, which a
     `Retry-After` of a 429 or 503 can only stretch, until the tries are used up. To an endpoint that is `disabled` there
-    are no retries, unless the failure was ours.
+    are no retries, unless the failure was ours. One that had ended before its owner asked for this attempt ends again.
     """
     seen = replace(delivery, token=None, last_status=answer.status, last_error=answer.error, last_attempt_at=now)
-    if answer.refused:
-        return _ended(seen, DeliveryState.REFUSED)
     if answer.delivered:
         return _ended(seen, DeliveryState.DELIVERED)
+    if delivery.had_ended:
+        return _back(seen)
+    if answer.refused:
+        return _ended(seen, DeliveryState.REFUSED)
     if answer.status == 410:
         return _ended(seen, DeliveryState.GONE)
     hint = answer.retry_after_s if answer.status in {429, 503} else None
@@ -285,7 +306,7 @@ def judge(
 def interrupted(delivery: Delivery, ended_at: datetime, random_factor: float) -> Delivery:
     """The delivery after a claim that ran out at `ended_at`: nobody knows what the receiver saw, so the try failed."""
     seen = replace(delivery, last_status=None, last_error=INTERRUPTED, last_attempt_at=ended_at)
-    return retry(seen, ended_at, random_factor)
+    return _back(seen) if delivery.had_ended else retry(seen, ended_at, random_factor)
 
 
 def as_recorded(delivery: Delivery, attempt: Attempt) -> Delivery:
@@ -298,9 +319,11 @@ def as_recorded(delivery: Delivery, attempt: Attempt) -> Delivery:
         last_attempt_at=attempt.at + timedelta(milliseconds=attempt.duration_ms),
     )
     if attempt.next_at is not None:
-        return replace(seen, due_at=attempt.next_at)
+        return replace(seen, due_at=attempt.next_at, resumes=None)
     if answer_of(attempt).delivered:
         return _ended(seen, DeliveryState.DELIVERED)
+    if delivery.had_ended:
+        return _back(seen)
     if attempt.error == REFUSED:
         return _ended(seen, DeliveryState.REFUSED)
     if attempt.status == 410:
@@ -320,8 +343,13 @@ def retry(delivery: Delivery, now: datetime, random_factor: float, retry_after_s
     delay = WEBHOOK_RETRIES.next_delay(max(1, delivery.tries), random_factor=random_factor, retry_after=retry_after_s)
     if delay is None:
         return _ended(delivery, DeliveryState.EXHAUSTED)
-    return replace(delivery, token=None, due_at=now + timedelta(seconds=delay))
+    return replace(delivery, token=None, due_at=now + timedelta(seconds=delay), resumes=None)
 
 
 def _ended(delivery: Delivery, state: DeliveryState) -> Delivery:
-    return replace(delivery, state=state, token=None, due_at=None)
+    return replace(delivery, state=state, token=None, due_at=None, resumes=None)
+
+
+def _back(delivery: Delivery) -> Delivery:
+    """The delivery as it had ended before its owner asked for another attempt, which has failed."""
+    return _ended(delivery, delivery.resumes or delivery.state)

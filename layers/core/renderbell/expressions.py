@@ -23,6 +23,11 @@ def from_wire(item: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _deserialize(value) for name, value in item.items()}
 
 
+def just_below(text: str) -> str:
+    """A text that sorts before this one and after all that do: BETWEEN includes its bounds."""
+    return f"{text[:-1]}{chr(ord(text[-1]) - 1)}\U0010ffff"
+
+
 class Change:
     """An update expression and its conditions, as they grow; most methods name one attribute."""
 

@@ -175,6 +175,7 @@ def request_attributes(request: Request) -> Attributes:
             "ttl": request.ttl,
             "metadata": dict(request.metadata),
             "webhooks": [{"url": webhook.url, "events": list(webhook.events)} for webhook in request.webhooks],
+            "retry_of": request.retry_of,
         }
     )
 
@@ -190,6 +191,7 @@ def request_from(task_id: str, item: Mapping[str, Any]) -> Request:
         ttl=int(item["ttl"]),
         metadata=dict(item.get("metadata", {})),
         webhooks=tuple(Webhook(hook["url"], tuple(hook["events"])) for hook in item.get("webhooks", ())),
+        retry_of=item.get("retry_of"),
     )
 
 
@@ -213,13 +215,14 @@ def delivery_attributes(delivery: Delivery) -> Attributes:
             "last_error": delivery.last_error,
             "last_attempt_at": at and time_text(at),
             "ttl": delivery.ttl,
+            "resumes": delivery.resumes and delivery.resumes.value,
         }
     )
 
 
 def delivery_from(task_id: str, item: Mapping[str, Any]) -> Delivery:
     """The delivery that an item holds."""
-    due_at, at = item.get("due_at"), item.get("last_attempt_at")
+    due_at, at, resumes = item.get("due_at"), item.get("last_attempt_at"), item.get("resumes")
     return Delivery(
         task_id=task_id,
         owner=_text(item, "owner"),
@@ -237,6 +240,7 @@ def delivery_from(task_id: str, item: Mapping[str, Any]) -> Delivery:
         last_error=item.get("last_error"),
         last_attempt_at=parse_time(at) if at else None,
         ttl=_int(item.get("ttl")),
+        resumes=DeliveryState(resumes) if resumes else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""What an owner does with tasks: register, read, cancel, delete."""
+"""What an owner does with tasks: register, read, cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from aws_lambda_powertools import Logger
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from renderbell.ask import Fetch, delete_at_provider
 from renderbell.connections import usable_by
 from renderbell.delivery import DEFAULT_EVENTS, MAX_ENDPOINTS, TASK_EVENTS, Delivery, DeliveryState
 from renderbell.egress import EgressPolicy, check_webhook_url
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Connections",
+    "Event",
     "Registered",
     "TaskRecord",
     "TaskRequest",
@@ -247,6 +249,7 @@ class Tasks:
 
     store: TaskStore
     connections: Connections
+    fetch: Fetch
     invoker: Invoker
     egress: EgressPolicy
     clock: Callable[[], datetime]
@@ -308,11 +311,16 @@ class Tasks:
             return Registered(running.task, running.request, self.store.deliveries(running.task.task_id), created=False)
         raise AlreadyRegisteredError(taken_by)
 
-    def read_task(self, task_id: str, *, owner: str) -> TaskRecord:
-        """A task of the owner's; raises `NotFoundError`."""
+    def find_task(self, task_id: str, *, owner: str) -> TaskRecord:
+        """A task of the owner's, without its deliveries; raises `NotFoundError`."""
         found = self._find(task_id, owner)
         if found is None:
             raise NotFoundError("there is no such task")
+        return found
+
+    def read_task(self, task_id: str, *, owner: str) -> TaskRecord:
+        """A task of the owner's; raises `NotFoundError`."""
+        found = self.find_task(task_id, owner=owner)
         return TaskRecord(found.task, found.request, self.store.deliveries(task_id))
 
     def cancel_task(self, task_id: str, *, owner: str) -> TaskRecord:
@@ -320,9 +328,7 @@ class Tasks:
 
         Raises `NotFoundError`, and `ConflictError` if the task has ended in another way.
         """
-        found = self._find(task_id, owner)
-        if found is None:
-            raise NotFoundError("there is no such task")
+        found = self.find_task(task_id, owner=owner)
         changed = change_task(self.store, found.task, cancel, self.clock)
         if changed is None or changed.after.deleted:
             raise NotFoundError("there is no such task")
@@ -335,16 +341,54 @@ class Tasks:
             self._wake_notifier(task)
         return TaskRecord(task, found.request, self.store.deliveries(task_id))
 
-    def delete_task(self, task_id: str, *, owner: str, force: bool) -> None:
+    def retry_task(self, task_id: str, *, owner: str, base_url: str) -> Registered:
+        """Watches the render of a task that has ended in vain anew, as a new task that asks for the same.
+
+        The old one stays as it is. Raises `NotFoundError`, `ConflictError` unless it is FAILED or EXPIRED, or where its
+        connection is there no more, and `AlreadyRegisteredError` where the render is watched already.
+        """
+        found = self.find_task(task_id, owner=owner)
+        old, asked = found.task, found.request
+        if old.status not in {Status.FAILED, Status.EXPIRED}:
+            raise ConflictError(
+                f"the task is {old.status}; only FAILED and EXPIRED are retried", code="task_not_failed"
+            )
+        try:
+            connection = self._connection(old.connection, owner)
+        except InvalidInputError:
+            raise ConflictError("the task's connection is there no more", code="unknown_connection") from None
+        task, request = self._made(
+            connection,
+            owner,
+            old.provider_task_id,
+            deadline_s=asked.deadline_s,
+            base_url=base_url,
+            metadata=asked.metadata,
+            hooks=asked.webhooks,
+            retry_of=old.task_id,
+        )
+        try:
+            self.store.register(task, request)
+        except AlreadyOngoingError as error:
+            raise AlreadyRegisteredError(error.task_id) from None
+        registered = Registered(task, request)
+        self._wake_pollers([registered])
+        return registered
+
+    def delete_task(self, task_id: str, *, owner: str, force: bool, at_provider: bool = False) -> None:
         """Removes a task: at once for its owner, and a minute later its files, deliveries and attempts too.
 
         With `force` a running task is cancelled, and pending deliveries are dropped; nothing is sent for it any more.
-        Raises `NotFoundError`, and `ConflictError` if the task runs or a delivery is pending and `force` is not given.
+        With `at_provider` its provider deletes it first; where that cannot be had (`InvalidInputError`,
+        `ProviderError`), nothing is deleted here. Raises `NotFoundError`, and `ConflictError` if the task runs or a
+        delivery is pending and `force` is not given.
         """
-        found = self._find(task_id, owner)
-        if found is None:
-            raise NotFoundError("there is no such task")
+        found = self.find_task(task_id, owner=owner)
         task = found.task
+        if at_provider:
+            if not force:
+                self._check_at_rest(task)
+            delete_at_provider(self.connections, self.fetch, task)
         for _ in range(TRIES):
             if not force:
                 self._check_at_rest(task)
@@ -383,15 +427,35 @@ class Tasks:
             seen.add(webhook.url)
 
     def _new(self, asked: TaskRequest, connection: Connection, owner: str, base_url: str) -> tuple[Task, Request]:
+        return self._made(
+            connection,
+            owner,
+            asked.provider_task_id,
+            deadline_s=asked.deadline_s or connection.deadline_s or DEFAULT_DEADLINE_S,
+            base_url=base_url,
+            metadata=dict(asked.metadata or {}),
+            hooks=asked.asked_webhooks or (),
+        )
+
+    def _made(
+        self,
+        connection: Connection,
+        owner: str,
+        provider_task_id: str,
+        *,
+        deadline_s: int,
+        base_url: str,
+        metadata: Mapping[str, str],
+        hooks: tuple[Webhook, ...],
+        retry_of: str | None = None,
+    ) -> tuple[Task, Request]:
         now, task_id = self.clock(), self.new_id()
-        deadline_s = asked.deadline_s or connection.deadline_s or DEFAULT_DEADLINE_S
-        hooks = asked.asked_webhooks or ()
         task = new_task(
             task_id=task_id,
             owner=owner,
             connection=connection.name,
             provider=connection.type,
-            provider_task_id=asked.provider_task_id,
+            provider_task_id=provider_task_id,
             now=now,
             deadline_s=deadline_s,
             slot=slot_of(task_id, self.slots),
@@ -405,8 +469,9 @@ class Tasks:
             deadline_s=deadline_s,
             base_url=base_url,
             ttl=int(forgotten_at.timestamp()),
-            metadata=dict(asked.metadata or {}),
+            metadata=metadata,
             webhooks=hooks,
+            retry_of=retry_of,
         )
         return task, request
 

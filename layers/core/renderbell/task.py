@@ -264,7 +264,8 @@ class Webhook:
 class Request:
     """What was asked when the task was registered; written once.
 
-    `base_url` starts the links to our own API; `ttl` (epoch seconds) is when the record may be forgotten.
+    `base_url` starts the links to our own API; `ttl` (epoch seconds) is when the record may be forgotten. `retry_of` is
+    the task that ended in vain and that this one takes up.
     """
 
     task_id: str
@@ -275,6 +276,7 @@ class Request:
     ttl: int
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     webhooks: tuple[Webhook, ...] = ()
+    retry_of: str | None = None
 
 
 def new_task(

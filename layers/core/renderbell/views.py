@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from renderbell.delivery import DEFAULT_EVENTS, Delivery, DeliveryState
+from renderbell.delivery import DEFAULT_EVENTS, Attempt, Delivery, DeliveryState
 from renderbell.task import (
     ErrorCode,
     FileKind,
@@ -25,7 +25,20 @@ from renderbell.task import (
     Webhook,
 )
 
-__all__ = ["TaskData", "TaskView", "Time", "example_view", "iso_time", "task_data", "task_view", "video_url"]
+__all__ = [
+    "AttemptView",
+    "TaskData",
+    "TaskSummary",
+    "TaskView",
+    "Time",
+    "attempt_view",
+    "example_view",
+    "iso_time",
+    "task_data",
+    "task_summary",
+    "task_view",
+    "video_url",
+]
 
 
 def iso_time(at: datetime) -> str:
@@ -74,6 +87,15 @@ class TransitionView(_View):
     reason: str
 
 
+class TimesView(_View):
+    """When the task came to each state, by its history; null where it never did."""
+
+    queued_at: Time
+    processing_at: Time | None
+    copying_at: Time | None
+    ended_at: Time | None
+
+
 class SourceView(_View):
     """The provider's own link to a finished file; it may expire at any time."""
 
@@ -93,6 +115,9 @@ class VideoView(_View):
     size_bytes: int
     sha256: str = Field(description="SHA-256 of the whole file, in hexadecimal.")
     content_type: str
+    duration_s: float | None = Field(
+        description="Its length in seconds, by the provider's word; null unless it is the task's only video."
+    )
     source_url: str = Field(description="The provider's link that it was copied from.")
 
 
@@ -104,11 +129,13 @@ class TaskData(_View):
     connection: str
     provider: str
     provider_task_id: str
+    retry_of: str | None = Field(description="The task that ended in vain and that this one takes up.")
     status: Status
     progress: int | None = Field(description="Percent, 0 to 100; null where the provider gives none.")
     metadata: dict[str, str]
     created_at: Time
     expires_at: Time = Field(description="Our deadline: a task that is still at the provider then is EXPIRED.")
+    times: TimesView
     model: str | None
     duration_s: float | None = Field(description="The video's length in seconds, by the provider's word.")
     frames: FramesView | None
@@ -150,6 +177,25 @@ class DeliveryView(_View):
     )
 
 
+class AttemptView(_View):
+    """One attempt to deliver an event to a webhook."""
+
+    event: str
+    endpoint_id: str
+    at: Time
+    number: int = Field(description="From 1, for each delivery.")
+    manual: bool = Field(description="Whether it was asked for, and not made by the schedule.")
+    status: int | None = Field(description="The HTTP status of the answer.")
+    error: str | None = Field(
+        description="Why there was no answer: timeout, dns, connection, tls, protocol, address_refused, internal or "
+        "interrupted."
+    )
+    detail: str | None = Field(description="The error in a sentence.")
+    body: str = Field(description="The first 1 KiB of the answer.")
+    duration_ms: int
+    next_at: Time | None = Field(description="When the next attempt was then due; null: none was.")
+
+
 class PollErrorView(_View):
     """The latest trouble with a poll or a copy; it goes when a poll succeeds or the copy is done."""
 
@@ -166,27 +212,35 @@ class PollErrorView(_View):
     )
 
 
-class TaskView(TaskData):
-    """A task as the API answers it."""
+class TaskSummary(TaskData):
+    """A task as a list shows it: all but its webhooks and what became of them."""
 
     last_poll_error: PollErrorView | None
+
+
+class TaskView(TaskSummary):
+    """A task as the API answers it."""
+
     webhooks: list[WebhookView]
     deliveries: list[DeliveryView]
 
 
 def task_data(task: Task, request: Request) -> TaskData:
     """The task as webhooks carry it."""
+    videos = [file for file in task.files if file.kind is FileKind.VIDEO]
     return TaskData(
         task_id=task.task_id,
         owner=task.owner,
         connection=task.connection,
         provider=task.provider,
         provider_task_id=task.provider_task_id,
+        retry_of=request.retry_of,
         status=task.status,
         progress=task.progress,
         metadata=dict(sorted(request.metadata.items())),
         created_at=task.created_at,
         expires_at=task.expires_at,
+        times=_times(task),
         model=task.model,
         duration_s=task.duration_s,
         frames=FramesView(count=task.frames.count, newest=task.frames.newest) if task.frames else None,
@@ -210,6 +264,7 @@ def task_data(task: Task, request: Request) -> TaskData:
                 size_bytes=file.size_bytes,
                 sha256=file.sha256,
                 content_type=file.content_type,
+                duration_s=task.duration_s if [file] == videos else None,
                 source_url=file.source_url,
             )
             for file in task.files
@@ -217,12 +272,31 @@ def task_data(task: Task, request: Request) -> TaskData:
     )
 
 
-def task_view(task: Task, request: Request, deliveries: Sequence[Delivery]) -> TaskView:
-    """The task as the API answers it, with its webhooks and what became of them."""
+def _times(task: Task) -> TimesView:
+    reached: dict[Status, datetime] = {}
+    for line in task.history:
+        reached.setdefault(line.target, line.at)
+    return TimesView(
+        queued_at=reached.get(Status.QUEUED, task.created_at),
+        processing_at=reached.get(Status.PROCESSING),
+        copying_at=reached.get(Status.COPYING),
+        ended_at=reached.get(task.status) if task.status.terminal else None,
+    )
+
+
+def task_summary(task: Task, request: Request) -> TaskSummary:
+    """The task as a list shows it."""
     error = task.last_poll_error
-    return TaskView(
+    return TaskSummary(
         **dict(task_data(task, request)),
         last_poll_error=PollErrorView(kind=error.kind, message=error.message, at=error.at) if error else None,
+    )
+
+
+def task_view(task: Task, request: Request, deliveries: Sequence[Delivery]) -> TaskView:
+    """The task as the API answers it, with its webhooks and what became of them."""
+    return TaskView(
+        **dict(task_summary(task, request)),
         webhooks=[WebhookView(url=webhook.url, events=list(webhook.events)) for webhook in request.webhooks],
         deliveries=[
             DeliveryView(
@@ -239,6 +313,23 @@ def task_view(task: Task, request: Request, deliveries: Sequence[Delivery]) -> T
             )
             for delivery in sorted(deliveries, key=lambda one: (one.created_at, one.event, one.endpoint_id))
         ],
+    )
+
+
+def attempt_view(attempt: Attempt) -> AttemptView:
+    """An attempt as the API answers it."""
+    return AttemptView(
+        event=attempt.event,
+        endpoint_id=attempt.endpoint_id,
+        at=attempt.at,
+        number=attempt.number,
+        manual=attempt.manual,
+        status=attempt.status,
+        error=attempt.error,
+        detail=attempt.detail,
+        body=attempt.body,
+        duration_ms=attempt.duration_ms,
+        next_at=attempt.next_at,
     )
 
 
@@ -267,6 +358,7 @@ def example_view(base_url: str) -> TaskView:
         status=Status.COMPLETED,
         step=None,
         progress=100,
+        duration_s=12.5,
         sources=(Source(FileKind.VIDEO, source_url),),
         files=(
             StoredFile(

@@ -10,6 +10,10 @@ from pydantic import ValidationError
 from local.providers.lifecycle import ProviderType, Trouble
 from local.providers.server import Simulators
 from renderbell.providers import (
+    PROVIDERS,
+    Connection,
+    DeletingProvider,
+    HttpResponse,
     ProviderAuthError,
     ProviderError,
     ProviderProtocolError,
@@ -326,3 +330,29 @@ def test_the_control_api_knows_no_other_route_or_task(simulators: Simulators) ->
     url = simulators.provider_urls["jimmy"]
     assert requests.get(f"{url}/_sim/tasks/nobody", timeout=10).status_code == 404
     assert requests.get(f"{url}/_sim/elsewhere", timeout=10).status_code == 404
+
+
+@pytest.mark.parametrize(("version", "while_it_runs"), [("new", 409), ("old", 200)])
+def test_moneyprinterturbo_deletes_a_task_that_has_ended_with_its_files(
+    simulators: Simulators, clock: FakeClock, version: str, while_it_runs: int
+) -> None:
+    of = connection(simulators, "moneyprinterturbo")
+    task_id = simulators.create("moneyprinterturbo", seconds=10, version=version)
+    assert delete(of, task_id).status == while_it_runs
+    again = simulators.create("moneyprinterturbo", seconds=10, version=version)
+    clock.at(20)
+    (link,) = poll(of, again).videos
+    assert delete(of, again).status == 200
+    assert delete(of, again).status == 404
+    with pytest.raises(ProviderTaskNotFound):
+        poll(of, again)
+    assert requests.get(link, timeout=10).status_code == 404
+
+
+def delete(of: Connection, task_id: str) -> HttpResponse:
+    """The answer to the request that the real provider code builds."""
+    provider = PROVIDERS[of.type]
+    assert isinstance(provider, DeletingProvider)
+    request = provider.delete_request(of, task_id)
+    answer = requests.request(request.method, request.url, headers=request.headers, timeout=10)
+    return HttpResponse(answer.status_code, answer.headers, answer.content)

@@ -6,10 +6,12 @@ import pytest
 
 from renderbell.providers import (
     PROVIDERS,
+    DeletingProvider,
     Observation,
     ProviderAuthError,
     ProviderError,
     ProviderProtocolError,
+    ProviderRejected,
     ProviderState,
     ProviderTaskNotFound,
     ProviderUnavailable,
@@ -119,3 +121,47 @@ def test_the_key_goes_into_the_header_that_the_server_checks() -> None:
     assert request.headers["x-api-key"] == KEY
     assert request.url == "https://provider.example/api/v1/tasks/a%2Fb"
     assert "x-api-key" not in MPT.status_request(connection("moneyprinterturbo", api_key=None), "a").headers
+
+
+# -- deleting ---------------------------------------------------------------------------------------------------------
+
+
+def deleted(body: object, status: int = 200) -> type[ProviderError] | None:
+    """The error that an answer to a deletion is."""
+    assert isinstance(MPT, DeletingProvider)
+    try:
+        MPT.parse_delete(connection("moneyprinterturbo"), answer(body, status))
+    except ProviderError as error:
+        return type(error)
+    return None
+
+
+def test_a_task_is_deleted_on_its_own_route_with_the_key() -> None:
+    assert isinstance(MPT, DeletingProvider)
+    request = MPT.delete_request(connection("moneyprinterturbo", base_url=BASE), "a/../b c")
+    assert (request.method, request.url, request.json) == ("DELETE", f"{BASE}/api/v1/tasks/a%2F..%2Fb%20c", None)
+    assert request.headers["x-api-key"] == KEY
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ({"status": 200, "message": "success", "data": None}, 200, None),
+        ({"status": 404, "message": "1d: task not found"}, 404, ProviderTaskNotFound),
+        ({"detail": "Not Found"}, 404, ProviderProtocolError),
+        ({"status": 409, "message": "1d: task is still running"}, 409, ProviderRejected),
+        ({"detail": "Method Not Allowed"}, 405, ProviderProtocolError),
+        ({"status": 401, "message": "invalid token: http://x, curl"}, 401, ProviderAuthError),
+        ("Internal Server Error", 500, ProviderUnavailable),
+        ("<html>Welcome to nginx</html>", 200, ProviderProtocolError),
+        ("", 200, ProviderProtocolError),
+    ],
+)
+def test_only_the_servers_own_word_says_that_it_is_deleted(
+    body: object, status: int, error: type[ProviderError] | None
+) -> None:
+    assert deleted(body, status) is error
+
+
+def test_no_other_provider_deletes() -> None:
+    assert {name for name, one in PROVIDERS.items() if isinstance(one, DeletingProvider)} == {"moneyprinterturbo"}

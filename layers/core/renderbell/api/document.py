@@ -46,6 +46,7 @@ def openapi_document(base_url: str) -> str:
     document["paths"] = dict(sorted(paths.items(), key=lambda path: TAGS.index(_tag(path[1]))))
     schemas["TaskView"]["examples"] = [example_view(base_url).model_dump(mode="json")]
     document["components"]["parameters"] = {"IdempotencyKey": _IDEMPOTENCY_KEY}
+    paths["/tasks"]["get"]["parameters"].append(_METADATA)
     document["paths"]["/callbacks/{connection}"]["post"] |= _SIGNED_BODY
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -81,6 +82,20 @@ _IDEMPOTENCY_KEY = {
     "shows only once is left out of the repetition.",
     "schema": {"type": "string", "pattern": KEY_PATTERN},
     "example": "order-4711",
+}
+_METADATA = {  # a parameter for each pair, as OpenAPI has it
+    "name": "metadata",
+    "in": "query",
+    "required": False,
+    "style": "form",
+    "explode": True,
+    "description": "With this pair in its metadata, as `metadata.<key>=<value>`; several must all be there.",
+    "schema": {
+        "type": "object",
+        "propertyNames": {"pattern": r"^metadata\..+$"},
+        "additionalProperties": {"type": "string"},
+    },
+    "example": {"metadata.order": "4711"},
 }
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 

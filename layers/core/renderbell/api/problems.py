@@ -25,6 +25,7 @@ from renderbell.errors import (
     ForbiddenError,
     InvalidInputError,
     NotFoundError,
+    ProviderError,
     RenderbellError,
 )
 
@@ -80,6 +81,7 @@ _WORDS = {
     413: "The body is larger than 64 KiB.",
     422: "Something in the request cannot be used; `errors` names the fields.",
     500: "Something failed on our side.",
+    502: "`provider_unavailable`: the provider has not done it, or not said so; nothing has changed here.",
 }
 
 
@@ -158,6 +160,8 @@ def problem_of(error: Exception) -> Problem:
             return _problem(HTTPStatus.GONE, "video_expired", str(error))
         case AlreadyRegisteredError():
             return _problem(HTTPStatus.CONFLICT, error.code, str(error), task_id=error.task_id)
+        case ProviderError():
+            return _problem(HTTPStatus.BAD_GATEWAY, "provider_unavailable", str(error))
         case ConflictError():
             return _problem(HTTPStatus.CONFLICT, error.code, str(error))
         case _:
@@ -210,7 +214,7 @@ def _field(error: Exception, location: tuple[int | str, ...]) -> str:
 
 @_answering(
     *(InvalidInputError, RequestValidationError, UnicodeDecodeError, binascii.Error, UnauthorizedError),
-    *(ForbiddenError, NotFoundError, VideoExpiredError, ConflictError, CallbackRefusedError),
+    *(ForbiddenError, NotFoundError, VideoExpiredError, ConflictError, CallbackRefusedError, ProviderError),
 )
 def _refused(error: Exception) -> Response[str]:
     return problem_answer(error)

@@ -19,6 +19,8 @@ from renderbell.callbacks import Callbacks
 from renderbell.errors import ForbiddenError, InvalidInputError
 from renderbell.idempotency import Idempotency
 from renderbell.keys import Keys, Scope
+from renderbell.listing import Listing
+from renderbell.redeliver import Redelivery
 from renderbell.register import Connections, Tasks
 from renderbell.task import StoredFile
 
@@ -46,6 +48,8 @@ class ApiParts:
 
     tasks: Tasks
     callbacks: Callbacks
+    listing: Listing
+    redelivery: Redelivery
     keys: Keys
     idempotency: Idempotency
     connections: Connections

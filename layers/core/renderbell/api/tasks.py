@@ -172,22 +172,31 @@ def get_task(task_id: TaskId) -> Response[TaskView]:
         404,
         409,
         422,
+        502,
         ok_202=("The task is deleted; its files follow within minutes.", DeletedTask),
-        words={409: "`task_running`, `delivery_pending`, or `try_again`: the task is changing just now."},
+        words={
+            409: "`task_running`, `delivery_pending`, or `try_again`: the task is changing just now.",
+            422: "Something in the request cannot be used; `provider_cannot_delete`: not at this provider.",
+        },
     ),
 )
 def delete_task(
+    *,
     task_id: TaskId,
     force: Annotated[bool, Query(description="`true`: cancel a running task, and drop pending deliveries.")] = False,
+    at_provider: Annotated[bool, Query(description="`true`: delete it at the provider too, first.")] = False,
 ) -> Response[DeletedTask]:
     """Removes a task with its attempts and its stored files; from then on every route answers 404 for it.
 
     While the task runs it answers 409 `task_running`, and while a webhook is yet to be delivered 409
     `delivery_pending`, unless `force=true` says to do it all the same. No webhook is sent for a deleted task; one that
     is on its way just then may still arrive. The render at the provider goes on, and can be registered anew at once.
+
+    With `at_provider=true` the provider deletes it first, with its files; if it does not, nothing is deleted here. One
+    that is not known there counts as deleted. Only MoneyPrinterTurbo can; a running task it refuses.
     """
     caller = current_caller()
-    current_parts().tasks.delete_task(task_id, owner=caller.owner, force=force)
+    current_parts().tasks.delete_task(task_id, owner=caller.owner, force=force, at_provider=at_provider)
     return json_answer(HTTPStatus.ACCEPTED, DeletedTask(task_id=task_id, deleted=True))
 
 
@@ -212,6 +221,35 @@ def post_cancel(task_id: TaskId) -> Response[TaskView]:
     caller = current_caller()
     found = current_parts().tasks.cancel_task(task_id, owner=caller.owner)
     return json_answer(HTTPStatus.OK, task_view(found.task, found.request, found.deliveries))
+
+
+@route(
+    "POST",
+    "/tasks/<task_id>/retry",
+    scope=Scope.WRITE,
+    summary="Retry a task",
+    operation_id="retryTask",
+    tags=["tasks"],
+    responses=documented(
+        401,
+        403,
+        404,
+        409,
+        ok_201=("The new task.", TaskView),
+        words={
+            409: "`task_not_failed`: only FAILED and EXPIRED are retried. `already_registered`: the render is watched "
+            "already, and `task_id` names that task. `unknown_connection`: its connection is there no more. "
+            "`try_again`: another registration of it is under way."
+        },
+    ),
+)
+def post_retry(task_id: TaskId) -> Response[TaskView]:
+    """Watches the render of a FAILED or EXPIRED task anew, as a new task: same connection, metadata, webhooks and
+    deadline, counted from now, and `retry_of`. The old task stays as it is.
+    """
+    caller = current_caller()
+    made = current_parts().tasks.retry_task(task_id, owner=caller.owner, base_url=current_base_url())
+    return json_answer(HTTPStatus.CREATED, task_view(made.task, made.request, made.deliveries))
 
 
 @route(

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Protocol, Self, runtime_checkable
 from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -207,6 +207,17 @@ class CallsBack(Protocol):
 
         It does the same work for a connection without a secret, so that its time tells nobody which these are.
         """
+
+
+@runtime_checkable
+class DeletingProvider(Protocol):
+    """What a provider has besides that can delete a task, with its files."""
+
+    def delete_request(self, connection: Connection, provider_task_id: str) -> HttpRequest:
+        """The request that deletes the task."""
+
+    def parse_delete(self, connection: Connection, response: HttpResponse) -> None:
+        """Raises a `ProviderError` unless the task is deleted; `ProviderTaskNotFound` where there is none."""
 
 
 _URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]{1,2048}")  # a backslash is read as a slash by some

@@ -81,6 +81,23 @@ class MoneyPrinterTurbo:
             provider_task_id=id_in_answer(task.task_id),
         )
 
+    def delete_request(self, connection: Connection, provider_task_id: str) -> HttpRequest:
+        """The same route; a running task is refused, but by version 1.2.6."""
+        asked = self.status_request(connection, provider_task_id)
+        return HttpRequest("DELETE", asked.url, asked.headers)
+
+    def parse_delete(self, connection: Connection, response: HttpResponse) -> None:
+        """A page that answers 200 in the server's place has deleted nothing."""
+        answer = answer_of(connection, response)
+        body = answer.as_model(_Body)
+        message = body and body.message
+        if answer.status == 404:
+            raise answer.missing(message)
+        if not answer.ok:
+            raise answer.error_by_status(message)
+        if body is None:
+            raise answer.unreadable("no word that the task is deleted")
+
 
 def file_link(base_url: str, value: object) -> str | None:
     """The link to a file of the server, or None for what is none."""

@@ -24,11 +24,12 @@ that the index shows.
 """
 
 from renderbell.store.answers import Answers, KeptAnswer
-from renderbell.store.deliveries import Deliveries, endpoint_of
+from renderbell.store.deliveries import Deliveries, delivery_key, endpoint_of
 from renderbell.store.due import DUE_PROJECTION, DueDelivery, DueItems, UnreadableItem
 from renderbell.store.health import HEALTH_ATTRIBUTES, ConnectionHealth, Health
 from renderbell.store.keys import ApiKey, ApiKeys
 from renderbell.store.leases import Lease, Leases, Served
+from renderbell.store.listing import Listing, Place
 from renderbell.store.partition import UnreadableItemError, task_id_of, task_key
 from renderbell.store.table import BUSY_RETRIES
 from renderbell.store.tasks import AlreadyOngoingError, Tasks
@@ -44,16 +45,18 @@ __all__ = [
     "DueDelivery",
     "KeptAnswer",
     "Lease",
+    "Place",
     "Served",
     "Store",
     "UnreadableItem",
     "UnreadableItemError",
     "Work",
+    "delivery_key",
     "endpoint_of",
     "task_id_of",
     "task_key",
 ]
 
 
-class Store(Tasks, DueItems, WorkClaims, Deliveries, Health, Leases, ApiKeys, Answers):
+class Store(Tasks, DueItems, WorkClaims, Deliveries, Health, Leases, ApiKeys, Answers, Listing):
     """The one table, in the domain's words; each room of it stands in its own module."""

@@ -7,12 +7,13 @@ from datetime import datetime
 
 from renderbell import items
 from renderbell.delivery import Attempt, Delivery, DeliveryState
-from renderbell.expressions import Change, Key, to_wire
+from renderbell.expressions import Change, Key, just_below, to_wire
 from renderbell.items import time_text
 from renderbell.store.partition import Partition, key_within
 
 DELIVERY_PREFIX = "DELIVERY#"
 ATTEMPT_PREFIX = "ATTEMPT#"
+GIVEN_UP = {DeliveryState.EXHAUSTED, DeliveryState.DISABLED}  # listed by endpoint, to be sent again
 
 
 def delivery_key(delivery: Delivery) -> Key:
@@ -43,24 +44,39 @@ class Deliveries(Partition):
 
         `until` is the claim's end; None leaves `due_at` as it stands.
         """
-        claimed = replace(seen, token=token, tries=seen.tries + 1, due_at=until or seen.due_at)
+        resumes = None if seen.token is not None else seen.resumes  # the owner asked for the one that ran out
+        claimed = replace(seen, token=token, tries=seen.tries + 1, due_at=until or seen.due_at, resumes=resumes)
         return claimed if self._change_delivery(seen, claimed, mine=("token", token)) else None
 
     def finish_delivery(self, held: Delivery, after: Delivery) -> bool:
         """Writes what an attempt made of a delivery; False if the claim was lost meanwhile."""
         return self._change_delivery(held, after)
 
-    def _change_delivery(self, seen: Delivery, after: Delivery, *, mine: tuple[str, str] | None = None) -> bool:
+    def redeliver(self, seen: Delivery, after: Delivery) -> bool:
+        """Writes that a delivery which nobody is sending is to be sent; False if it changed meanwhile."""
+        return self._change_delivery(seen, after, state=seen.state)
+
+    def _change_delivery(
+        self,
+        seen: Delivery,
+        after: Delivery,
+        *,
+        mine: tuple[str, str] | None = None,
+        state: DeliveryState = DeliveryState.PENDING,
+    ) -> bool:
         change = Change()
         conditions = [
-            change.equals("state", DeliveryState.PENDING.value),
+            change.equals("state", state.value),
             change.equals("tries", seen.tries),
             change.as_seen("token", seen.token),
+            change.as_seen("resumes", seen.resumes and seen.resumes.value),
         ]
         change.between(items.delivery_attributes(seen), items.delivery_attributes(after))
-        if after.state in {DeliveryState.EXHAUSTED, DeliveryState.DISABLED} and after.last_attempt_at is not None:
+        if after.state in GIVEN_UP and after.last_attempt_at is not None:
             change.set("list_pk", f"FAILED#{after.endpoint_id}")
             change.set("list_sk", time_text(after.last_attempt_at))
+        elif state in GIVEN_UP:
+            change.remove("list_pk", "list_sk")
         return self._applies(delivery_key(seen), change, conditions, mine=mine)
 
     def put_attempt(self, attempt: Attempt, ttl: int | None) -> None:
@@ -75,6 +91,24 @@ class Deliveries(Partition):
     def attempts(self, task_id: str) -> tuple[Attempt, ...]:
         """All attempts for a task, oldest first; one that cannot be read is left out."""
         return self._all(items.attempt_from, task_id, ATTEMPT_PREFIX)
+
+    def newest_attempts(
+        self, task_id: str, most: int, before: str | None = None
+    ) -> tuple[tuple[Attempt, ...], str | None]:
+        """At most so many attempts for a task, newest first, all behind a place, and the place behind them (None:
+        there are no more); one that cannot be read is left out."""
+        high = f"{ATTEMPT_PREFIX}~" if before is None else just_below(ATTEMPT_PREFIX + before)
+        values = {":pk": f"TASK#{task_id}", ":low": ATTEMPT_PREFIX, ":high": high}
+        found = self._first(
+            most + 1,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
+            ExpressionAttributeValues=to_wire(values),
+            ConsistentRead=True,
+            ScanIndexForward=False,
+        )
+        shown = found[:most]
+        behind = shown[-1]["sk"].removeprefix(ATTEMPT_PREFIX) if len(found) > most else None
+        return self._readable(items.attempt_from, shown), behind
 
 
 def _attempt_key(attempt: Attempt) -> Key:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from aws_lambda_powertools import Logger
@@ -59,8 +59,13 @@ class Partition(Table):
 
     def _all(self, read: Callable[[str, Mapping[str, Any]], T], task_id: str, prefix: str) -> tuple[T, ...]:
         """What a task's items of one kind hold, read consistently; one that cannot be read is left out."""
+        return self._readable(read, self._partition(f"TASK#{task_id}", prefix))
+
+    @staticmethod
+    def _readable(read: Callable[[str, Mapping[str, Any]], T], items: Iterable[Mapping[str, Any]]) -> tuple[T, ...]:
+        """What items hold; one that cannot be read is left out."""
         found = []
-        for item in self._partition(f"TASK#{task_id}", prefix):
+        for item in items:
             try:
                 found.append(read_item(read, item))
             except UnreadableItemError:

@@ -25,6 +25,10 @@ BUSY_RETRIES = len(THROTTLED_PAUSES_S)
 MOST_READ_AT_ONCE = 100  # items, by BatchGetItem
 
 
+class NotServedError(RenderbellError):
+    """DynamoDB did not serve all that was asked for, even after a few calls."""
+
+
 class CancelledError(RenderbellError):
     """A transaction was cancelled; per write whether its condition failed, and the item that stood there."""
 
@@ -66,13 +70,18 @@ class Table:
         answer = self._client.get_item(TableName=self._table, Key=to_wire(key), ConsistentRead=True)
         return from_wire(answer["Item"]) if "Item" in answer else None
 
-    def _batch_get(self, keys: Sequence[Key]) -> Iterator[dict[str, Any]]:
-        """Those of the items that are there, in no order, but for what is not served after a few calls."""
-        for first in range(0, len(keys), MOST_READ_AT_ONCE):
-            yield from self._batch(keys[first : first + MOST_READ_AT_ONCE])
+    def _batch_get(self, keys: Sequence[Key], *, whole: bool = False) -> Iterator[dict[str, Any]]:
+        """Those of the items that are there, in no order, but for what is not served after a few calls.
 
-    def _batch(self, keys: Sequence[Key]) -> Iterator[dict[str, Any]]:
-        left: Any = {self._table: {"Keys": [to_wire(key) for key in keys]}}
+        `whole` reads consistently, and raises `NotServedError` instead of leaving anything out.
+        """
+        for first in range(0, len(keys), MOST_READ_AT_ONCE):
+            yield from self._batch(keys[first : first + MOST_READ_AT_ONCE], whole)
+
+    def _batch(self, keys: Sequence[Key], whole: bool) -> Iterator[dict[str, Any]]:
+        left: Any = {
+            self._table: {"Keys": [to_wire(key) for key in keys], **({"ConsistentRead": True} if whole else {})}
+        }
         for pause_s in (*THROTTLED_PAUSES_S, None):
             answer = self._client.batch_get_item(RequestItems=left)
             yield from map(from_wire, answer["Responses"].get(self._table, []))
@@ -81,7 +90,22 @@ class Table:
                 return
             if pause_s is not None:
                 self._pause(_jittered(pause_s, 0.5))
-        logger.warning("items not read", extra={"number": len(left[self._table]["Keys"])})
+        number = len(left[self._table]["Keys"])
+        if whole:
+            raise NotServedError(f"{number} items were not served")
+        logger.warning("items not read", extra={"number": number})
+
+    def _first(self, most: int, **query: Any) -> list[dict[str, Any]]:
+        """The first items of a query, at most so many; nothing beyond them is read."""
+        found: list[dict[str, Any]] = []
+        start: dict[str, Any] = {}
+        while len(found) < most:
+            page = self._client.query(TableName=self._table, Limit=most - len(found), **query, **start)
+            found += map(from_wire, page["Items"])
+            if "LastEvaluatedKey" not in page:
+                break
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        return found
 
     def _query(self, **query: Any) -> Iterator[dict[str, Any]]:
         start: dict[str, Any] = {}

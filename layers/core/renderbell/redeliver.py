@@ -1,0 +1,100 @@
+"""The use case of an owner who looks after a task's webhooks: what was tried, and once more, please.
+
+The attempt that an owner asks for is made by whoever makes all attempts. It takes the place of the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from aws_lambda_powertools import Logger
+
+from renderbell.delivery import Attempt, Delivery, redelivered
+from renderbell.errors import ConflictError, NotFoundError
+from renderbell.invoke import Invoker
+from renderbell.register import TaskRecord, Tasks
+from renderbell.store import delivery_key
+
+__all__ = ["Redelivery", "RedeliveryStore"]
+
+TRIES = 3
+
+logger = Logger()
+
+
+class RedeliveryStore(Protocol):
+    """What is used of the store."""
+
+    def deliveries(self, task_id: str) -> tuple[Delivery, ...]: ...
+    def delivery(self, pk: str, sk: str) -> Delivery | None: ...
+    def redeliver(self, seen: Delivery, after: Delivery) -> bool: ...
+    def newest_attempts(
+        self, task_id: str, most: int, before: str | None = None
+    ) -> tuple[tuple[Attempt, ...], str | None]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redelivery:
+    """What it needs."""
+
+    tasks: Tasks
+    store: RedeliveryStore
+    invoker: Invoker
+    clock: Callable[[], datetime]
+    notifier_function: str
+
+    def attempts(
+        self, task_id: str, *, owner: str, limit: int, before: str | None = None
+    ) -> tuple[tuple[Attempt, ...], str | None]:
+        """Some attempts for a task of the owner's, newest first, and the place behind them; raises `NotFoundError`."""
+        self.tasks.find_task(task_id, owner=owner)
+        return self.store.newest_attempts(task_id, limit, before)
+
+    def redeliver(
+        self, task_id: str, *, owner: str, endpoint_id: str | None = None, event: str | None = None
+    ) -> TaskRecord:
+        """Has a task's webhooks sent once more, at once: all, or those to one endpoint or of one event.
+
+        What is being sent just then is left alone, since it is being sent. Raises `NotFoundError`, also for an endpoint
+        that nothing goes to, and `ConflictError` where there is nothing to send or all of it is under way.
+        """
+        self.tasks.find_task(task_id, owner=owner)
+        made = self.store.deliveries(task_id)
+        of_endpoint = [one for one in made if endpoint_id in {None, one.endpoint_id}]
+        if endpoint_id is not None and not of_endpoint:
+            raise NotFoundError("this task has no such endpoint")
+        chosen = [one for one in of_endpoint if event in {None, one.event}]
+        if not chosen:
+            raise ConflictError("the task has no webhook that could be sent", code="nothing_to_redeliver")
+        now = self.clock()
+        again = [one for one in (self._again(one, now) for one in chosen) if one is not None]
+        record = self.tasks.read_task(task_id, owner=owner)  # it may have been deleted meanwhile
+        if not again:
+            raise ConflictError("the webhook is being sent just now; try again", code="try_again")
+        self._wake_notifier(again)
+        return record
+
+    def _again(self, delivery: Delivery | None, now: datetime) -> Delivery | None:
+        """The delivery as it is due now; None while it is being sent, or where it is there no more."""
+        for _ in range(TRIES):
+            if delivery is None:
+                return None
+            after = redelivered(delivery, now)
+            if after is None or self.store.redeliver(delivery, after):
+                return after
+            delivery = self.store.delivery(**delivery_key(delivery))
+        return None
+
+    def _wake_notifier(self, deliveries: Sequence[Delivery]) -> None:
+        """Starts the notifier, for each receiver apart: what hangs keeps no other waiting. `due_at` is the net."""
+        of_receivers: dict[str, list[dict[str, str]]] = {}
+        for one in deliveries:
+            of_receivers.setdefault(one.receiver, []).append(delivery_key(one))
+        try:
+            for keys in of_receivers.values():
+                self.invoker.invoke(self.notifier_function, {"items": keys})
+        except Exception:  # they are due, and the poller finds them; a service that hangs is not called twice
+            logger.exception("notifier not woken", extra={"task_id": deliveries[0].task_id})
