@@ -14,6 +14,7 @@ from renderbell.api import ApiParts, build_handler
 from renderbell.egress import EgressPolicy
 from renderbell.idempotency import Idempotency
 from renderbell.keys import Keys
+from renderbell.manage import Endpoints
 from renderbell.providers import Connection
 from renderbell.register import Tasks
 from renderbell.store import Store
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 EVENTS = Path(__file__).parents[1] / "events"
 HOOK = "https://hooks.example.com/renders"
-PARAMETERS = {"tasks": "task_id", "videos": "n", "keys": "key_id"}
+PARAMETERS = {"tasks": "task_id", "videos": "n", "keys": "key_id", "endpoints": "endpoint_id"}
 WORDS = {"batch"}
 BASE_URL = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/prod"
 MASTER = b"the master secret of this deployment"
@@ -122,6 +123,18 @@ class World:
         )
         parts = ApiParts(
             tasks=tasks,
+            endpoints=Endpoints(
+                store=self.store,
+                invoker=self.invoker,
+                egress=EgressPolicy.from_settings(False, ()),
+                master_secret=lambda: MASTER,
+                clock=self.clock,
+                new_id=FakeIds("ep"),
+                new_test_id=FakeIds("tst"),
+                slots=16,
+                notifier_function="notifier",
+                side_by_side=lambda jobs: [job() for job in jobs],
+            ),
             keys=Keys(
                 store=self.store,
                 clock=self.clock,
@@ -131,7 +144,6 @@ class World:
             idempotency=Idempotency(store=self.store, clock=self.clock, new_token=FakeIds("call")),
             connections=self.connections,
             presign=fake_presign,
-            master_secret=lambda: MASTER,
             clock=self.clock,
             public_base_url=self.public_base_url,
             video_retention_days=self.video_retention_days,

@@ -149,9 +149,12 @@ def test_the_authorizer_reads_one_item_and_the_first_key_and_nothing_else() -> N
     }
 
 
-def test_only_the_poller_reads_the_index_of_due_tasks() -> None:
-    readers = {name for name, statement in roles_statements() if "index/" in json.dumps(statement["Resource"])}
-    assert readers == {"PollerFunctionRole"}
+@pytest.mark.parametrize(("index", "reader"), [("due", "PollerFunctionRole"), ("list", "ApiFunctionRole")])
+def test_an_index_is_read_by_one_function_alone(index: str, reader: str) -> None:
+    readers = {name for name, statement in roles_statements() if f"index/{index}" in json.dumps(statement["Resource"])}
+    assert readers == {reader}
+    named = {name for name, statement in roles_statements() if "index/" in json.dumps(statement["Resource"])}
+    assert named == {"PollerFunctionRole", "ApiFunctionRole"}
 
 
 def test_the_poller_holds_no_secret_and_touches_no_video() -> None:

@@ -35,7 +35,7 @@ LAYERS = {
         *rooms("store"),
     },
     "use cases": {
-        *("agenda", "ask", "deliver", "idempotency", "jobs", "keys", "notify", "outbox", "poll", "register"),
+        *("agenda", "ask", "deliver", "idempotency", "jobs", "keys", "manage", "notify", "outbox", "poll", "register"),
         "transition",
     },
     "entry": {
@@ -80,6 +80,7 @@ ALLOWED = {
     "api.__main__": {"sys.stdout"},
     "api.account": ANSWERING,
     "api.document": {*(f"{_POWERTOOLS}.event_handler.openapi.models.{name}" for name in ("APIKey", "Server"))},
+    "api.endpoints": ANSWERING | {f"{_POWERTOOLS}.event_handler.openapi.params.Path"},
     "api.handler": CORRELATED | {f"{_POWERTOOLS}.event_handler.Response"},
     "api.keys": ANSWERING | {*(f"{_POWERTOOLS}.event_handler.openapi.params.{name}" for name in ("Path", "Query"))},
     "api.problems": ANSWERING

@@ -61,10 +61,12 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     from renderbell.api import ApiParts
     from renderbell.connections import Connections, parameters_under
     from renderbell.egress import EgressPolicy
+    from renderbell.endpoints import MANAGED_PREFIX
     from renderbell.idempotency import Idempotency
     from renderbell.ids import ENTROPY_BYTES, new_id
     from renderbell.invoke import LambdaInvoker
     from renderbell.keys import Keys
+    from renderbell.manage import Endpoints
     from renderbell.presigned import presigned_url
     from renderbell.register import Tasks
     from renderbell.settings import ApiSettings
@@ -83,12 +85,14 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
         return new_id(prefix, utc_now(), os.urandom(ENTROPY_BYTES))
 
     store = Store(boto3.client("dynamodb", config=QUICK), settings.table_name)
+    invoker = LambdaInvoker(boto3.client("lambda", config=QUICK))
+    egress = EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs)
     return ApiParts(
         tasks=Tasks(
             store=store,
             connections=connections,
-            invoker=LambdaInvoker(boto3.client("lambda", config=QUICK)),
-            egress=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
+            invoker=invoker,
+            egress=egress,
             clock=utc_now,
             new_id=partial(fresh_id, "tsk"),
             slots=settings.slots,
@@ -98,11 +102,22 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
             task_retention_days=settings.task_retention_days,
             side_by_side=SideBySide(BATCH_THREADS),
         ),
+        endpoints=Endpoints(
+            store=store,
+            invoker=invoker,
+            egress=egress,
+            master_secret=lambda: master().encode(),
+            clock=utc_now,
+            new_id=partial(fresh_id, MANAGED_PREFIX),
+            new_test_id=partial(fresh_id, "tst"),
+            slots=settings.slots,
+            notifier_function=settings.notifier_function_name,
+            side_by_side=SideBySide(BATCH_THREADS),
+        ),
         keys=Keys(store=store, clock=utc_now, new_id=partial(fresh_id, "key"), new_secret=token_urlsafe),
         idempotency=Idempotency(store=store, clock=utc_now, new_token=lambda: uuid4().hex),
         connections=connections,
         presign=presign,
-        master_secret=lambda: master().encode(),
         clock=utc_now,
         public_base_url=settings.public_base_url,
         video_retention_days=settings.video_retention_days,
@@ -241,7 +256,7 @@ def notifier(environment: Mapping[str, str] = os.environ) -> NotifierParts:
                 policy=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
                 clock=utc_now,
             ),
-            secrets=lambda owner: [endpoints.derive_secret(master().encode(), "owner", owner, 1)],
+            secrets=lambda key, at: endpoints.secrets_of(master().encode(), key, at),
             clock=utc_now,
             sleep=time.sleep,
             side_by_side=SideBySide(MAX_ENDPOINTS),

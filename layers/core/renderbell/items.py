@@ -209,13 +209,14 @@ def delivery_attributes(delivery: Delivery) -> Attributes:
             "last_error": delivery.last_error,
             "last_attempt_at": at and time_text(at),
             "ttl": delivery.ttl,
+            "reopened_at": delivery.reopened_at and time_text(delivery.reopened_at),
         }
     )
 
 
 def delivery_from(task_id: str, item: Mapping[str, Any]) -> Delivery:
     """The delivery that an item holds."""
-    due_at, at = item.get("due_at"), item.get("last_attempt_at")
+    due_at, at, reopened_at = (item.get(name) for name in ("due_at", "last_attempt_at", "reopened_at"))
     return Delivery(
         task_id=task_id,
         owner=_text(item, "owner"),
@@ -233,6 +234,7 @@ def delivery_from(task_id: str, item: Mapping[str, Any]) -> Delivery:
         last_error=item.get("last_error"),
         last_attempt_at=parse_time(at) if at else None,
         ttl=_int(item.get("ttl")),
+        reopened_at=parse_time(reopened_at) if reopened_at else None,
     )
 
 
@@ -251,6 +253,7 @@ def attempt_attributes(attempt: Attempt) -> Attributes:
             "duration_ms": attempt.duration_ms,
             "manual": attempt.manual or None,
             "next_at": attempt.next_at and time_text(attempt.next_at),
+            "owner": attempt.owner,
         }
     )
 
@@ -271,6 +274,7 @@ def attempt_from(task_id: str, item: Mapping[str, Any]) -> Attempt:
         duration_ms=int(item["duration_ms"]),
         manual=bool(item.get("manual")),
         next_at=parse_time(next_at) if next_at else None,
+        owner=item.get("owner", ""),
     )
 
 

@@ -18,6 +18,7 @@ from renderbell.authorize import Caller, UnauthorizedError
 from renderbell.errors import ForbiddenError, InvalidInputError
 from renderbell.idempotency import Idempotency
 from renderbell.keys import Keys, Scope
+from renderbell.manage import Endpoints
 from renderbell.register import Connections, Tasks
 from renderbell.task import StoredFile
 
@@ -38,16 +39,16 @@ class ApiParts:
     """What the routes need.
 
     `presign` makes a URL to a stored file that lives for the given seconds, as an attachment if it is given a file
-    name; `master_secret` gives the deployment's master secret; `public_base_url` starts the links to this API, and is
+    name; `public_base_url` starts the links to this API, and is
     empty where the address of the registering call does.
     """
 
     tasks: Tasks
+    endpoints: Endpoints
     keys: Keys
     idempotency: Idempotency
     connections: Connections
     presign: Callable[[StoredFile, int, str | None], str]
-    master_secret: Callable[[], bytes]
     clock: Callable[[], datetime]
     public_base_url: str
     video_retention_days: int
