@@ -18,9 +18,11 @@ from standardwebhooks import Webhook
 from renderbell import endpoints
 from renderbell.callbacks import Callbacks
 from renderbell.deliver import Deliverer
-from renderbell.delivery import Answer
+from renderbell.delivery import DEFAULT_EVENTS, Answer
 from renderbell.egress import EgressPolicy
+from renderbell.endpoints import Endpoint, SigningKey
 from renderbell.errors import ConfigurationError
+from renderbell.manage import Endpoints
 from renderbell.notify import Notifier
 from renderbell.poll import Poller, PollSettings
 from renderbell.providers import Connection, HttpRequest, HttpResponse
@@ -188,26 +190,30 @@ class Received:
     message_id: str
     body: bytes
     data: Mapping[str, Any]
+    headers: Mapping[str, str]
 
 
 @dataclass
 class Receivers:
-    """Verifies every webhook with the independent package, and answers by a script for each URL."""
+    """Verifies every webhook with the independent package, and answers by a script for each URL.
+
+    `secrets` are those that must have signed, and no others, at single URLs; elsewhere it is the owner's first.
+    """
 
     world: World
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     received: list[Received] = field(default_factory=list)
     latency_s: float = 0.1
     latencies_s: dict[str, float] = field(default_factory=dict)  # of single URLs
+    secrets: dict[str, list[str]] = field(default_factory=dict)
     at_once: int = 0
     most_at_once: int = 0
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float = 15.0) -> Answer:
-        secret = endpoints.derive_secret(MASTER, "owner", OWNER, 1)
-        verifier = Webhook(secret)
         # The package compares with the machine's clock: move the timestamp's tolerance out of the way by signing time.
-        signed = verifier.sign(headers["webhook-id"], _as_utc(int(headers["webhook-timestamp"])), body.decode())
-        if signed not in headers["webhook-signature"].split(" "):
+        told = headers["webhook-id"], _as_utc(int(headers["webhook-timestamp"])), body.decode()
+        known = self.secrets.get(url, [endpoints.derive_secret(MASTER, "owner", OWNER, 1)])
+        if [Webhook(secret).sign(*told) for secret in known] != headers["webhook-signature"].split(" "):
             raise AssertionError("a webhook with a wrong signature")
         latency_s = self.latencies_s.get(url, self.latency_s)
         self.at_once += 1
@@ -215,7 +221,7 @@ class Receivers:
         self.world.sleep(latency_s)
         self.at_once -= 1
         now_s = (self.world.now() - START).total_seconds()
-        self.received.append(Received(now_s, url, headers["webhook-id"], body, json.loads(body)))
+        self.received.append(Received(now_s, url, headers["webhook-id"], body, json.loads(body), headers))
         script = self.answers.get(url, [])
         answer = script.pop(0) if len(script) > 1 else script[0] if script else Answer(204)
         return replace(answer, duration_ms=answer.duration_ms or round(latency_s * 1000))
@@ -334,6 +340,9 @@ class Deployment:
         self._waiting: deque[tuple[float, Mapping[str, object]]] = deque()
         self._one_process = one_process
         self._idle_pools: list[VirtualPool] = []
+        self.store_of_tests = self.store
+        self.managed: list[Endpoint] = []
+        self._endpoint_ids = count(1)
         self._ids = count(1)
         self._tokens = count(1)
         self.connect("studio")
@@ -373,6 +382,21 @@ class Deployment:
 
         self.start(API_FUNCTION, register, delay_s=at_s - self.now_s)
         return task_id
+
+    def manage(self, url: str, *, events: Sequence[str] = DEFAULT_EVENTS, **more: Any) -> Endpoint:
+        """Makes an endpoint of the owner's, whose receiver knows its secret."""
+        made = Endpoint(
+            endpoint_id=f"ep_{next(self._endpoint_ids):026d}",
+            owner=OWNER,
+            url=url,
+            events=tuple(events),
+            created_at=self.world.now(),
+            **more,
+        )
+        assert self.store_of_tests.add_endpoint(made, 20)
+        self.receivers.secrets[url] = [endpoints.derive_secret(MASTER, "endpoint", made.endpoint_id, 1)]
+        self.managed.append(made)
+        return made
 
     def tick_every_minute(self, *, until_s: float, first_s: float = 5.0) -> None:
         """Lets the schedule fire."""
@@ -445,7 +469,7 @@ class Deployment:
 
     def messages(self, task_id: str) -> list[Received]:
         """The webhooks that came for a task."""
-        return [one for one in self.receivers.received if one.data["data"]["task_id"] == task_id]
+        return [one for one in self.receivers.received if one.data["data"].get("task_id") == task_id]
 
     # -- the functions ------------------------------------------------------------------------------------------------
 
@@ -477,9 +501,9 @@ class Deployment:
         """The connections, as a process reads them."""
         return _Connections(self)
 
-    def secrets(self, owner: str) -> list[str]:
-        """An owner's webhook secrets, as a process reads them."""
-        return [endpoints.derive_secret(MASTER, "owner", owner, 1)]
+    def secrets(self, key: SigningKey, at: datetime) -> list[str]:
+        """The secrets that sign, as a process finds them."""
+        return endpoints.secrets_of(MASTER, key, at)
 
     def _fire(self, event: Mapping[str, Any]) -> None:
         if "worker" not in event:
@@ -544,6 +568,21 @@ class Deployment:
                 function_name=POLLER,
             ),
             clock=self.clock,
+            side_by_side=self._side_by_side,
+        )
+
+    def endpoints(self) -> Endpoints:
+        """The owner's use cases of endpoints."""
+        return Endpoints(
+            store=self.store,
+            invoker=self,
+            egress=EgressPolicy(),
+            master_secret=lambda: MASTER,
+            clock=self.clock,
+            new_id=lambda: f"ep_{next(self._endpoint_ids):026d}",
+            new_test_id=lambda: f"tst_{next(self._endpoint_ids):026d}",
+            slots=self.settings.slots,
+            notifier_function=NOTIFIER,
             side_by_side=self._side_by_side,
         )
 

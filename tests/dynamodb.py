@@ -351,6 +351,8 @@ class _Expression:
                     yield _setter(name, self._operand())
                 elif clause == "REMOVE":
                     yield _remover(name)
+                elif clause == "ADD":
+                    yield _adder(name, self._value(self._take()))
                 else:
                     raise _validation(f"not supported here: {clause}")
                 if not self._words or self._words[0] != ",":
@@ -483,6 +485,19 @@ _RESERVED = frozenset({"status", "ttl", "owner", "connection", "state", "until",
 def _setter(word: str, operand: Operand) -> Action:
     def act(before: Item, item: Item, names: Names, values: Item) -> None:
         item[names.get(word, word)] = operand(before, names, values)
+
+    return act
+
+
+def _adder(word: str, place: str) -> Action:
+    def act(before: Item, item: Item, names: Names, values: Item) -> None:
+        name = names.get(word, word)
+        old, more = before.get(name, {"N": "0"}), values[place]
+        if set(more) != {"N"}:
+            raise _validation("not supported here: ADD to what is no number")
+        if set(old) != {"N"}:
+            raise _validation("An operand in the update expression has an incorrect data type")
+        item[name] = {"N": str(Decimal(old["N"]) + Decimal(more["N"]))}
 
     return act
 

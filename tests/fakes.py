@@ -16,6 +16,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from renderbell.delivery import Delivery, DeliveryState
+from renderbell.endpoints import Endpoint
 from renderbell.errors import VersionConflictError
 from renderbell.providers import Connection, HttpRequest, HttpResponse
 from renderbell.store import AlreadyOngoingError, ApiKey, Lease
@@ -47,6 +48,7 @@ class FakeStore:
     made: dict[str, tuple[Delivery, ...]] = field(default_factory=dict)
     leases: dict[int, Lease] = field(default_factory=dict)
     by_hash: dict[str, ApiKey] = field(default_factory=dict)
+    managed: list[Endpoint] = field(default_factory=list)
     before_save: Callable[[], None] | None = None
     after_refusal: Callable[[], None] | None = None
     trouble: Exception | None = None
@@ -72,6 +74,9 @@ class FakeStore:
 
     def deliveries(self, task_id: str) -> tuple[Delivery, ...]:
         return self.made.get(task_id, ())
+
+    def endpoints(self, owner: str) -> tuple[Endpoint, ...]:
+        return tuple(one for one in self.managed if one.owner == owner)
 
     def save(self, before: Task, after: Task, deliveries: Sequence[Delivery] = (), *, token: str | None = None) -> Task:
         """Writes the change if the version still stands."""

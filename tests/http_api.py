@@ -16,6 +16,7 @@ from renderbell.egress import EgressPolicy
 from renderbell.idempotency import Idempotency
 from renderbell.keys import Keys
 from renderbell.listing import Listing
+from renderbell.manage import Endpoints
 from renderbell.providers import Connection
 from renderbell.redeliver import Redelivery
 from renderbell.register import Tasks
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 EVENTS = Path(__file__).parents[1] / "events"
 HOOK = "https://hooks.example.com/renders"
-PARAMETERS = {"tasks": "task_id", "videos": "n", "keys": "key_id"}
+PARAMETERS = {"tasks": "task_id", "videos": "n", "keys": "key_id", "endpoints": "endpoint_id"}
 WORDS = {"batch"}
 BASE_URL = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/prod"
 MASTER = b"the master secret of this deployment"
@@ -137,6 +138,18 @@ class World:
         )
         parts = ApiParts(
             tasks=tasks,
+            endpoints=Endpoints(
+                store=self.store,
+                invoker=self.invoker,
+                egress=EgressPolicy.from_settings(False, ()),
+                master_secret=lambda: MASTER,
+                clock=self.clock,
+                new_id=FakeIds("ep"),
+                new_test_id=FakeIds("tst"),
+                slots=16,
+                notifier_function="notifier",
+                side_by_side=lambda jobs: [job() for job in jobs],
+            ),
             listing=Listing(
                 store=self.store, clock=self.clock, slots=16, side_by_side=lambda jobs: [j() for j in jobs]
             ),

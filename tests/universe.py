@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from renderbell.archive import Archive
 from renderbell.delivery import Answer
+from renderbell.endpoints import SigningKey
 from renderbell.errors import (
     AlreadyRegisteredError,
     ConfigurationError,
@@ -583,13 +584,13 @@ class Universe(Deployment):
                 process.knows.add("connections")
         return super().configured()
 
-    def secrets(self, owner: str) -> list[str]:
-        """An owner's webhook secrets; a process reads the master once."""
+    def secrets(self, key: SigningKey, at: datetime) -> list[str]:
+        """The secrets that sign; a process reads the master once."""
         process = self.world.process
         if process is not None and "master" not in process.knows:
             with self.boundaries.around("secrets", "get_secret_value", self.latency()):
                 process.knows.add("master")
-        return super().secrets(owner)
+        return super().secrets(key, at)
 
     def _guarded_fetch(self, connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
         with self.boundaries.around("provider", "GET"):

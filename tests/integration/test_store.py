@@ -14,6 +14,8 @@ import pytest
 from renderbell.delivery import (
     HEALTHY,
     MAX_ENDPOINTS,
+    TASK_GONE,
+    TEST_EVENT,
     WELL,
     Answer,
     Attempt,
@@ -25,13 +27,16 @@ from renderbell.delivery import (
     judge,
     new_delivery,
     redelivered,
+    reopened,
 )
-from renderbell.errors import ClaimLostError, ProviderTaskNotFound, VersionConflictError
+from renderbell.endpoints import Endpoint, SigningKey
+from renderbell.errors import ClaimLostError, ConflictError, ProviderTaskNotFound, VersionConflictError
 from renderbell.providers.base import Observation, ProviderState, ProviderTime
 from renderbell.store import (
     DUE_PROJECTION,
     AlreadyOngoingError,
     ApiKey,
+    AttemptCounts,
     ConnectionHealth,
     DueDelivery,
     KeptAnswer,
@@ -41,6 +46,7 @@ from renderbell.store import (
     Store,
     UnreadableItem,
     Work,
+    endpoint_of,
     task_key,
 )
 from renderbell.task import (
@@ -973,13 +979,13 @@ class TestDeliveries:
         assert self.listed(store) == [at(6)]
         asked = redelivered(ended, at(9))
         assert asked is not None
-        assert store.redeliver(ended, asked)
+        assert store.reopen_delivery(ended, asked)
         assert self.listed(store) == []
         (shown,) = due(store)
         assert isinstance(shown, DueDelivery)
         assert shown.due_at == at(9)
         assert store.delivery(*shown.key) == asked
-        assert not store.redeliver(ended, asked), "it is not as it was seen"
+        assert not store.reopen_delivery(ended, asked), "it is not as it was seen"
         again = store.claim_delivery(asked, "t2", at(69))
         assert again == replace(asked, token="t2", tries=2, due_at=at(69))
         back = judge(again, Answer(500), at(10), 0.5)
@@ -1000,12 +1006,12 @@ class TestDeliveries:
         seen = self.made(store)
         asked = redelivered(seen, at(5))
         assert asked is not None
-        assert store.redeliver(seen, asked)
+        assert store.reopen_delivery(seen, asked)
         assert store.claim_delivery(seen, "t1", None) is None
         held = store.claim_delivery(asked, "t1", at(60))
         assert held is not None
         assert held.manual
-        assert not store.redeliver(asked, replace(asked, due_at=at(9))), "it is being sent"
+        assert not store.reopen_delivery(asked, replace(asked, due_at=at(9))), "it is being sent"
         after_death = store.claim_delivery(held, "t2", at(120))
         assert after_death is not None
         assert not after_death.manual, "the owner asked for the try that ran out"
@@ -1015,7 +1021,7 @@ class TestDeliveries:
         seen = a_delivery(registered(store))
         asked = redelivered(seen, at(5))
         assert asked is not None
-        assert not store.redeliver(seen, asked)
+        assert not store.reopen_delivery(seen, asked)
         assert store.deliveries("tsk_1") == ()
 
     def test_attempts_come_newest_first_in_pages(self, store: Store) -> None:
@@ -1062,6 +1068,185 @@ class TestDeliveries:
         for attempt in attempts:
             store.put_attempt(attempt, 2_000_000_000)
         assert store.attempts("tsk_1") == tuple(reversed(attempts))
+
+    def given_up(self, store: Store, task_id: str, minutes: int, endpoint_id: str = "ep_1", **fields: Any) -> Delivery:
+        """A delivery whose last attempt was some minutes after the start."""
+        task = registered(store, a_task(task_id, provider_task_id=task_id))
+        made = a_delivery(task, endpoint_id)
+        store.save(task, cancel(task, at(5)), [made])
+        held = store.claim_delivery(made, "t1", None)
+        assert held is not None
+        told = {"state": DeliveryState.EXHAUSTED, "due_at": None, "token": None, "last_attempt_at": at(60 * minutes)}
+        after = replace(held, **{**told, **fields})
+        assert store.finish_delivery(held, after)
+        return after
+
+    def test_what_was_given_up_is_listed_by_endpoint_and_time_until_it_is_taken_up_again(self, store: Store) -> None:
+        late, early = self.given_up(store, "tsk_1", 9), self.given_up(store, "tsk_2", 2)
+        self.given_up(store, "tsk_3", 3, "ep_2")
+        self.given_up(store, "tsk_4", 4, state=DeliveryState.GONE)
+        self.given_up(store, "tsk_5", 5, last_error=TASK_GONE)
+        unsent = self.given_up(store, "tsk_6", 0, state=DeliveryState.DISABLED, last_attempt_at=None)
+
+        def listed(since: float) -> list[str]:
+            return [pk for pk, _ in store.given_up("ep_1", at(since))]
+
+        assert listed(0) == ["TASK#tsk_6", "TASK#tsk_2", "TASK#tsk_1"], "one without an attempt by its making"
+        assert listed(120) == ["TASK#tsk_2", "TASK#tsk_1"]
+        assert listed(121) == ["TASK#tsk_1"]
+        again = reopened(early, at(600))
+        assert store.reopen_delivery(early, again)
+        assert not store.reopen_delivery(early, again), "it is pending"
+        assert store.delivery("TASK#tsk_2", "DELIVERY#task.completed#ep_1") == again
+        assert listed(0) == ["TASK#tsk_6", "TASK#tsk_1"]
+        assert [one.key[0] for one in store.due(SLOT, at(601)) if isinstance(one, DueDelivery)] == ["TASK#tsk_2"]
+        assert store.claim_delivery(again, "t2", None) is not None
+        assert not store.reopen_delivery(replace(late, tries=7), reopened(late, at(600))), "not as it was seen"
+        assert store.reopen_delivery(unsent, reopened(unsent, at(600)))
+
+    def test_a_test_is_kept_with_its_owner_and_its_attempts_with_it(self, store: Store) -> None:
+        tests = [
+            new_delivery(
+                task_id=test_id,
+                owner="default",
+                event=TEST_EVENT,
+                endpoint_id=endpoint_id,
+                receiver="example.com",
+                url="https://example.com/hook",
+                slot=SLOT,
+                ttl=2_000_000_000,
+                now=at(5),
+            )
+            for endpoint_id, test_id in (("ep_1", "tst_1"), ("ep_1", "tst_2"), ("ep_11", "tst_3"))
+        ]
+        keys = [store.put_delivery(one) for one in tests]
+        assert keys[0] == ("OWNER#default", "DELIVERY#endpoint.test#ep_1#tst_1")
+        assert endpoint_of(keys[0][1]) == "ep_1"
+        assert store.tests_of("default", "ep_1") == tuple(tests[:2])
+        assert store.tests_of("other", "ep_1") == ()
+        shown = [one for one in store.due(SLOT, at(100)) if isinstance(one, DueDelivery)]
+        assert {(one.key, one.endpoint_id) for one in shown} == {
+            (key, one.endpoint_id) for key, one in zip(keys, tests, strict=True)
+        }
+        held = store.claim_delivery(tests[0], "t1", None)
+        assert held is not None
+        records = [
+            replace(
+                TestDeleting.ATTEMPT, event=TEST_EVENT, endpoint_id="ep_1", task_id=test_id, at=at(n), owner="default"
+            )
+            for n, test_id in ((8, "tst_1"), (7, "tst_1"), (6, "tst_2"))
+        ]
+        for record in records:
+            store.put_attempt(record, 2_000_000_000)
+        assert store.attempts_of(held) == (records[1], records[0])
+        assert store.finish_delivery(held, judge(held, Answer(204), at(9), 0.5))
+        found = store.delivery(*keys[0])
+        assert found is not None
+        assert (found.state, found.task_id) == (DeliveryState.DELIVERED, "tst_1")
+        assert list(store.given_up("ep_1", at(0))) == []
+
+    def test_the_attempts_of_one_delivery_are_its_own(self, store: Store) -> None:
+        first = TestDeleting.ATTEMPT
+        for attempt in (first, replace(first, event="task.processing"), replace(first, endpoint_id="url_9")):
+            store.put_attempt(attempt, None)
+        assert store.attempts_of(a_delivery(a_task(), first.endpoint_id)) == (first,)
+
+
+class TestEndpoints:
+    ENDPOINT = Endpoint(
+        endpoint_id="ep_1",
+        owner="default",
+        url="https://example.com/hook",
+        events=("task.completed", "task.failed"),
+        created_at=at(1),
+        description="Zoë",
+        headers={"Authorization": "Bearer x", "x-n": "1"},
+        disabled_at=at(2),
+        disabled_by="owner",
+        generation=3,
+        rotated_at=at(3),
+    )
+
+    def test_an_endpoint_is_read_as_it_was_made(self, store: Store) -> None:
+        assert store.endpoint("default", "ep_1") is None
+        assert store.add_endpoint(self.ENDPOINT, 20)
+        assert store.endpoint("default", "ep_1") == self.ENDPOINT
+        assert store.endpoint("other", "ep_1") is None
+        plain = Endpoint(
+            endpoint_id="ep_2", owner="default", url="https://e.com/", events=("task.failed",), created_at=at(9)
+        )
+        assert store.add_endpoint(plain, 20)
+        assert store.endpoints("default") == (self.ENDPOINT, plain)
+        store.note_endpoint_health("default", "ep_1", HEALTHY, EndpointHealth(at(1)), "t1")
+        store.note_endpoint_health("default", "url_1", HEALTHY, EndpointHealth(at(1)), "t1")
+        assert store.managed_healths("default") == {"ep_1": EndpointHealth(at(1))}
+
+    def test_of_many_made_at_once_no_more_than_allowed_are_there(self, store: Store) -> None:
+        barrier = Barrier(6)
+
+        def make(number: int) -> bool:
+            barrier.wait()
+            for _ in range(20):
+                try:
+                    return store.add_endpoint(replace(self.ENDPOINT, endpoint_id=f"ep_{number}"), 4)
+                except ConflictError:
+                    continue
+            raise AssertionError("always busy")
+
+        with ThreadPoolExecutor(6) as pool:
+            made = list(pool.map(make, range(6)))
+        assert made.count(True) == len(store.endpoints("default")) == 4
+        gone = store.endpoints("default")[0]
+        assert store.remove_endpoint(gone)
+        assert not store.remove_endpoint(gone), "which counts once"
+        assert store.add_endpoint(gone, 4)
+        assert not store.add_endpoint(replace(gone, endpoint_id="ep_9"), 4)
+        assert store.add_endpoint(replace(gone, owner="other"), 4)
+
+    @pytest.mark.parametrize("forget", [False, True])
+    def test_a_change_is_written_if_nobody_was_before(self, store: Store, forget: bool) -> None:
+        store.add_endpoint(self.ENDPOINT, 20)
+        store.note_endpoint_health("default", "ep_1", HEALTHY, EndpointHealth(at(1)), "t1")
+        after = replace(self.ENDPOINT, headers={}, disabled_at=None, disabled_by=None, url="https://example.com/2")
+        saved = store.change_endpoint(self.ENDPOINT, after, forget_health=forget)
+        assert saved == replace(after, version=2)
+        assert store.endpoint("default", "ep_1") == saved
+        assert store.endpoint_health("default", "ep_1").failing is not forget
+        assert store.change_endpoint(self.ENDPOINT, after, forget_health=forget) is None
+        store.remove_endpoint(saved)
+        assert store.change_endpoint(saved, after, forget_health=forget) is None
+        assert store.endpoint("default", "ep_1") is None
+        assert store.endpoint_health("default", "ep_1") == HEALTHY
+
+    def test_of_two_rotations_from_the_same_state_one_stands(self, store: Store) -> None:
+        first = store.signing("default")
+        assert first == SigningKey("owner", "default")
+        second = first.rotated(at(1))
+        assert store.note_rotation("default", first, second)
+        assert not store.note_rotation("default", first, first.rotated(at(2)))
+        assert store.signing("default") == second
+        assert store.note_rotation("default", second, second.rotated(at(3)))
+        assert store.signing("default").generation == 3
+        assert store.signing("other").generation == 1
+
+    def test_attempts_are_counted_by_day_and_endpoint(self, store: Store) -> None:
+        for endpoint_id, day, delivered in (
+            *(("ep_1", 1, True), ("ep_1", 1, True), ("ep_1", 1, False), ("ep_1", 3, False)),
+            *(("ep_11", 3, True), ("ep_1", 9, True)),
+        ):
+            on = (BORN + timedelta(days=day)).date()
+            store.count_attempt("default", endpoint_id, on, delivered=delivered, ttl=2_000_000_000)
+        since = (BORN + timedelta(days=2)).date()
+        assert store.attempt_counts("default", BORN.date(), "ep_1") == {"ep_1": AttemptCounts(3, 2)}
+        assert store.attempt_counts("default", since) == {"ep_1": AttemptCounts(1, 1), "ep_11": AttemptCounts(1, 0)}
+        assert store.attempt_counts("other", since) == {}
+
+    def test_a_health_is_forgotten_alone(self, store: Store) -> None:
+        for one in ("ep_1", "ep_2"):
+            store.note_endpoint_health("default", one, HEALTHY, EndpointHealth(at(1)), "t1")
+        for _ in range(2):
+            store.forget_endpoint_health("default", "ep_1")
+        assert store.managed_healths("default") == {"ep_2": EndpointHealth(at(1))}
 
 
 class TestKeptAnswers:

@@ -136,8 +136,8 @@ class Witness:
                 self._lease_written(pk, old, new)
         elif sk == "HEALTH":
             self._back_off_written(pk.removeprefix("CONNECTION#"), new)
-        elif sk.startswith("ENDPOINT#"):
-            self._endpoint_written(sk.removeprefix("ENDPOINT#"), new)
+        elif sk.startswith("HEALTH#"):
+            self._endpoint_written(sk.removeprefix("HEALTH#"), new)
 
     def _lease_written(self, pk: str, old: Item | None, new: Item) -> None:
         process, now_s = self._universe.world.process, self._now_s

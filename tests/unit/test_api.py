@@ -402,7 +402,8 @@ def test_without_a_retention_rule_a_file_stays() -> None:
 def test_every_owner_has_a_webhook_secret_of_their_own() -> None:
     world = World()
     mine = world.send(sample("webhook-secret"))
-    assert mine.json == {"secret": derive_secret(MASTER, "owner", "default", 1)}
+    secret = derive_secret(MASTER, "owner", "default", 1)
+    assert mine.json == {"secret": secret, "rotated_at": None, "previous_valid_until": None}
     assert mine.headers["cache-control"] == "no-store"
     assert world.send(sample("webhook-secret", owner="team-b")).json != mine.json
 

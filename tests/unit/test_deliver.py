@@ -27,12 +27,12 @@ from renderbell.delivery import (
     ReceiverState,
     judge,
 )
-from renderbell.endpoints import endpoint_id
+from renderbell.endpoints import derive_secret, endpoint_id
 from renderbell.schedule import WEBHOOK_RETRIES
 from renderbell.store import UnreadableItemError, task_key
 from renderbell.task import Request, Webhook, cancel, delete, new_task
 from renderbell.webhooks import deliveries_for, receiver_of
-from tests.deployment import API, NOTIFIER, OWNER, Deployment, Receivers, failed, processing, succeeded
+from tests.deployment import API, MASTER, NOTIFIER, OWNER, Deployment, Receivers, failed, processing, succeeded
 from tests.fakes import captured_log
 from tests.virtual import START, DiedError
 
@@ -110,7 +110,7 @@ def receiver_at(world: Deployment, url: str) -> ReceiverHealth:
 def health_writes(world: Deployment, *kinds: str) -> Callable[[], int]:
     """Counts the writes of health from now on, of endpoints unless other kinds of keys are named."""
     writes = []
-    begin = kinds or ("ENDPOINT#",)
+    begin = kinds or ("HEALTH#",)
     world.table.watchers.append(lambda key, old, new: writes.append(key) if key[1].startswith(begin) else None)
     return lambda: len(writes)
 
@@ -232,7 +232,7 @@ class TestAnEndpointThatFailsForDays:
 
     def test_but_answers_well_costs_no_write_of_its_health(self) -> None:
         world = Deployment()
-        written = health_writes(world, "ENDPOINT#", "RECEIVER#")
+        written = health_writes(world, "HEALTH#", "RECEIVER#")
         for number in range(5):
             world.register(succeeded(), webhooks=[HOOK], at_s=number)
         world.run(30)
@@ -418,7 +418,7 @@ class TestASlowReceiver:
     def test_that_takes_a_little_less_is_not_slow(self) -> None:
         world = Deployment()
         world.receivers.latency_s = 4.9
-        written = health_writes(world, "RECEIVER#", "ENDPOINT#")
+        written = health_writes(world, "RECEIVER#", "HEALTH#")
         tasks = [world.register(succeeded(), webhooks=[HOOK], at_s=number) for number in range(10)]
         world.run(30)
         assert [len(world.messages(task)) for task in tasks] == [1] * 10
@@ -830,7 +830,7 @@ class TestAnAttemptsRecord:
         assert self.kept("é" * 2000).body == "é" * 512, "counted in bytes"
 
     def test_holds_no_secret_that_the_receiver_repeats(self) -> None:
-        secret = Deployment().secrets(OWNER)[0]
+        secret = derive_secret(MASTER, "owner", OWNER, 1)
         link = "https://cdn.example.com/video.mp4?X-Amz-Signature=abcdef"
         attempt = self.kept(f'{{"got": "{link}", "key": "{secret}"}}', detail=f"sent {link} with {secret}")
         for words in (attempt.body, attempt.detail or ""):
@@ -840,7 +840,7 @@ class TestAnAttemptsRecord:
 
     @pytest.mark.parametrize("shown", [7, 12, 40])
     def test_holds_no_half_of_a_secret_where_the_answer_was_cut(self, shown: int) -> None:
-        secret = Deployment().secrets(OWNER)[0]
+        secret = derive_secret(MASTER, "owner", OWNER, 1)
         assert secret[6:12] not in self.kept("y" * 1010 + secret).body
         cut = self.kept(f"key: {secret[:shown]}").body
         assert secret[:shown] not in cut
@@ -996,8 +996,8 @@ class _Deleting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def attempts(self, task_id: str) -> tuple[Attempt, ...]:
-        found: tuple[Attempt, ...] = self._store.attempts(task_id)
+    def attempts_of(self, delivery: Delivery) -> tuple[Attempt, ...]:
+        found: tuple[Attempt, ...] = self._store.attempts_of(delivery)
         self._act()
         return found
 

@@ -318,7 +318,9 @@ class TestTheAttemptByHand:
         with pytest.raises(NotFoundError):
             case.again(41)
         # One that was seen before the deletion and is written after it finds nobody to tell of.
-        case.world.store.redeliver(delivery, replace(delivery, state=DeliveryState.PENDING, due_at=case.world.clock()))
+        case.world.store.reopen_delivery(
+            delivery, replace(delivery, state=DeliveryState.PENDING, due_at=case.world.clock())
+        )
         case.world.run(1100)
         assert len(case.world.receivers.received) == 1
         assert case.world.store.deliveries(case.task) == ()

@@ -62,11 +62,13 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     from renderbell.callbacks import Callbacks
     from renderbell.connections import Connections, parameters_under
     from renderbell.egress import EgressPolicy, PollClient
+    from renderbell.endpoints import MANAGED_PREFIX
     from renderbell.idempotency import Idempotency
     from renderbell.ids import ENTROPY_BYTES, new_id
     from renderbell.invoke import LambdaInvoker
     from renderbell.keys import Keys
     from renderbell.listing import Listing
+    from renderbell.manage import Endpoints
     from renderbell.presigned import presigned_url
     from renderbell.redeliver import Redelivery
     from renderbell.register import Tasks
@@ -87,6 +89,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
         return new_id(prefix, utc_now(), os.urandom(ENTROPY_BYTES))
 
     store = Store(boto3.client("dynamodb", config=QUICK), settings.table_name)
+    egress = EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs)
     side_by_side = SideBySide(BATCH_THREADS)
     invoker = LambdaInvoker(boto3.client("lambda", config=QUICK))
     tasks = Tasks(
@@ -94,7 +97,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
         connections=connections,
         fetch=PollClient(connections_per_host=1).fetch,
         invoker=invoker,
-        egress=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
+        egress=egress,
         clock=utc_now,
         new_id=partial(fresh_id, "tsk"),
         slots=settings.slots,
@@ -125,6 +128,18 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
                 function_name=settings.poller_function_name,
             ),
             clock=utc_now,
+            side_by_side=side_by_side,
+        ),
+        endpoints=Endpoints(
+            store=store,
+            invoker=invoker,
+            egress=egress,
+            master_secret=lambda: master().encode(),
+            clock=utc_now,
+            new_id=partial(fresh_id, MANAGED_PREFIX),
+            new_test_id=partial(fresh_id, "tst"),
+            slots=settings.slots,
+            notifier_function=settings.notifier_function_name,
             side_by_side=side_by_side,
         ),
         keys=Keys(store=store, clock=utc_now, new_id=partial(fresh_id, "key"), new_secret=token_urlsafe),
@@ -270,7 +285,7 @@ def notifier(environment: Mapping[str, str] = os.environ) -> NotifierParts:
                 policy=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
                 clock=utc_now,
             ),
-            secrets=lambda owner: [endpoints.derive_secret(master().encode(), "owner", owner, 1)],
+            secrets=lambda key, at: endpoints.secrets_of(master().encode(), key, at),
             clock=utc_now,
             sleep=time.sleep,
             side_by_side=SideBySide(MAX_ENDPOINTS),

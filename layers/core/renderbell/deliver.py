@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -16,9 +16,13 @@ from aws_lambda_powertools import Logger
 
 from renderbell import webhooks
 from renderbell.delivery import (
+    ENDPOINT_GONE,
+    ENDPOINT_OFF,
     INTERNAL,
     INTERRUPTED,
     MAX_ANSWER_KEPT,
+    TASK_GONE,
+    TEST_EVENT,
     Answer,
     Attempt,
     Delivery,
@@ -33,6 +37,7 @@ from renderbell.delivery import (
     judge,
     receiver_after,
 )
+from renderbell.endpoints import GONE, Endpoint, SigningKey, hidden_in, is_managed
 from renderbell.redaction import redacted
 from renderbell.schedule import CLAIM_S, WEBHOOK_RETRIES, Take, Wait, judge_claim
 from renderbell.store import UnreadableItemError, endpoint_of
@@ -43,7 +48,7 @@ ATTEMPT_NEEDS_S = DELIVERY_TIMEOUT_S + 10.0  # no attempt begins with less of th
 WAITED_RETRY_S = 10.0  # a retry this near is waited for in the same invocation
 SIDE_BY_SIDE = 5  # how many deliveries of one receiver the poller's invocation sends at once
 SENDING_S = 60.0  # how long it goes on with them while the answers are good
-TASK_GONE = "task_not_found"  # the error of a delivery whose task is no longer there
+COUNTS_KEPT = timedelta(days=9)  # an endpoint shows those of its last seven days
 
 _TELLING = len(webhooks.SECRET_PREFIX)  # the prefix of secrets says nothing
 
@@ -63,7 +68,11 @@ class DeliveryStore(Protocol):
     def finish_delivery(self, held: Delivery, after: Delivery) -> bool: ...
     def put_attempt(self, attempt: Attempt, ttl: int | None) -> None: ...
     def remove_attempt(self, attempt: Attempt) -> None: ...
-    def attempts(self, task_id: str) -> tuple[Attempt, ...]: ...
+    def attempts_of(self, delivery: Delivery) -> tuple[Attempt, ...]: ...
+    def endpoint(self, owner: str, endpoint_id: str) -> Endpoint | None: ...
+    def change_endpoint(self, before: Endpoint, after: Endpoint) -> Endpoint | None: ...
+    def signing(self, owner: str) -> SigningKey: ...
+    def count_attempt(self, owner: str, endpoint_id: str, day: date, *, delivered: bool, ttl: int) -> None: ...
     def endpoint_health(self, owner: str, endpoint_id: str) -> EndpointHealth: ...
     def failing_endpoints(self, owner: str, endpoint_ids: Collection[str]) -> set[str]: ...
     def note_endpoint_health(
@@ -89,11 +98,39 @@ class SideBySide(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Way:
+    """How an endpoint is reached just now.
+
+    `managed` is what its owner has set, unless it is a URL given inline; `missing` means that it was removed. Where
+    `signing` is None, nothing could be read: an attempt is a fault of ours.
+    """
+
+    signing: SigningKey | None = None
+    managed: Endpoint | None = None
+    missing: bool = False
+
+    def end_of(self, delivery: Delivery) -> Delivery | None:
+        """The end of a delivery that nobody wants to have any more."""
+        if self.missing:
+            return replace(delivery, state=DeliveryState.GONE, token=None, due_at=None, last_error=ENDPOINT_GONE)
+        if self.managed is not None and self.managed.disabled:
+            return replace(delivery, state=DeliveryState.DISABLED, token=None, due_at=None, last_error=ENDPOINT_OFF)
+        return None
+
+    def leads(self, delivery: Delivery) -> Delivery:
+        """The delivery with the URL that its endpoint has now."""
+        if self.managed is None or self.managed.url == delivery.url:
+            return delivery
+        return replace(delivery, url=self.managed.url, receiver=webhooks.receiver_of(self.managed.url))
+
+
+@dataclass(frozen=True, slots=True)
 class _Health:
     """What is known of where a delivery goes: of its endpoint, and of the receiver behind that."""
 
     endpoint: EndpointHealth
     receiver: ReceiverHealth
+    way: _Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +158,7 @@ class Deliverer:
 
     store: DeliveryStore
     poster: Poster
-    secrets: Callable[[str], Sequence[str]]
+    secrets: Callable[[SigningKey, datetime], Sequence[str]]
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
     side_by_side: SideBySide
@@ -208,10 +245,12 @@ class Deliverer:
         endpoints = dict.fromkeys((one.owner, one.endpoint_id) for one in sent)
         receivers = dict.fromkeys((one.owner, one.receiver) for one in sent)
         healths = {endpoint: self.store.endpoint_health(*endpoint) for endpoint in endpoints}
+        ways = {endpoint: self._way(*endpoint) for endpoint in endpoints}
         of_receivers = {receiver: self.store.receiver_health(*receiver) for receiver in receivers}
 
         def attempt(one: Delivery) -> _Tried | None:
-            health = _Health(healths[one.owner, one.endpoint_id], of_receivers[one.owner, one.receiver])
+            endpoint = one.owner, one.endpoint_id
+            health = _Health(healths[endpoint], of_receivers[one.owner, one.receiver], ways[endpoint])
             return self._attempt(one, health, records, seconds_left)
 
         return [tried for tried in self._all([partial(attempt, one) for one in sent]) if tried is not None]
@@ -249,12 +288,19 @@ class Deliverer:
         """One attempt under a claim, and what came of it; None where none was made."""
         if seconds_left() < ATTEMPT_NEEDS_S:
             return None
-        secrets = self.secrets(delivery.owner)  # before the claim, which counts a try
+        way, at = health.way, self.clock()
+        secrets = [] if way.signing is None else self.secrets(way.signing, at)  # before the claim, which counts a try
         held = self._claimed_delivery(delivery, health)
         if held is None:
             return None
+        unwanted = way.end_of(held)
+        if unwanted is not None:
+            self.store.finish_delivery(held, unwanted)
+            logger.info("webhook not wanted", extra={"task_id": held.task_id, "endpoint_id": held.endpoint_id})
+            return None
+        sent = way.leads(held)
         at = self.clock()
-        answer = self._post(held, records, secrets, at)
+        answer = self._post(sent, records, secrets, way, at)
         if answer is None:
             gone = replace(held, state=DeliveryState.EXHAUSTED, token=None, due_at=None, last_error=TASK_GONE)
             self.store.finish_delivery(held, gone)
@@ -262,31 +308,38 @@ class Deliverer:
         now = self.clock()
         # Before the judgement: the health that was seen may be another's past, and a retry is given up for what stands.
         noted = self._note_health(held, answer, health.endpoint, now)
-        began = self._note_receiver(held, answer, health.receiver, now)
+        began = self._note_receiver(sent, answer, health.receiver if sent.receiver == held.receiver else None, now)
         disabled = after_answer(health.endpoint, answer, now).disabled and (noted or self._is_disabled(held))
-        after = judge(held, answer, now, self.random(), disabled=disabled)
+        after = judge(sent, answer, now, self.random(), disabled=disabled)
         attempt = _record(held, answer, at, after)
         self._keep(attempt, held.ttl)
+        if way.managed is not None:
+            self._note_answer(way.managed, answer, now)
         if not answer.delivered:
             _tell(after, answer)
         if not self._finish(held, after):
             self._withdraw(attempt)
         return _Tried(after, answer, began)
 
-    def _post(self, held: Delivery, records: _Records, secrets: Sequence[str], at: datetime) -> Answer | None:
+    def _post(
+        self, held: Delivery, records: _Records, secrets: Sequence[str], way: _Way, at: datetime
+    ) -> Answer | None:
         """The receiver's answer, fit to be kept; an error of ours is an answer too. None: the task is gone."""
+        if way.signing is None:
+            return Answer(None, INTERNAL, "internal error: the endpoint could not be read")
+        own = {} if way.managed is None else way.managed.headers
+        hidden = [*secrets, *hidden_in(own)]
         try:
-            task, request = records.of(held.task_id)
-            if task is None or request is None:
+            body = records.body_of(held)
+            if body is None:
                 return None
-            body = webhooks.event_body(task, request, held.event)
             headers = webhooks.signed_headers(secrets, webhooks.message_id(held.task_id, held.event), at, body)
-            answer = self.poster.post(held.url, headers, body, DELIVERY_TIMEOUT_S)
+            answer = self.poster.post(held.url, {**own, **headers}, body, DELIVERY_TIMEOUT_S)
         except Exception as error:  # a delivery that breaks us goes by its schedule like any other, and shows why
             logger.exception("attempt broke", extra={"task_id": held.task_id, "endpoint_id": held.endpoint_id})
             return Answer(None, INTERNAL, f"internal error: {type(error).__name__}")
-        detail = None if answer.detail is None else _kept(answer.detail, secrets)
-        return replace(answer, detail=detail, body=_kept(answer.body, secrets))
+        detail = None if answer.detail is None else _kept(answer.detail, hidden)
+        return replace(answer, detail=detail, body=_kept(answer.body, hidden))
 
     def _claimed_delivery(self, delivery: Delivery, health: _Health) -> Delivery | None:
         if delivery.due_at is None:
@@ -328,9 +381,9 @@ class Deliverer:
 
     def _recorded(self, delivery: Delivery) -> Attempt | None:
         """The attempt of a claim that ran out, if its process died only after it had recorded it."""
-        mine = (delivery.event, delivery.endpoint_id, delivery.tries)
-        found = self.store.attempts(delivery.task_id)
-        return next((one for one in found if (one.event, one.endpoint_id, one.number) == mine), None)
+        found = [one for one in self.store.attempts_of(delivery) if one.number == delivery.tries]
+        begun = delivery.reopened_at  # those before have the same numbers
+        return next((one for one in found if begun is None or one.at >= begun), None)
 
     def _keep(self, attempt: Attempt, ttl: int | None) -> None:
         """Records an attempt; where that cannot be done, what became of the delivery is still worth writing."""
@@ -341,6 +394,8 @@ class Deliverer:
 
     def _withdraw(self, attempt: Attempt) -> None:
         """Removes the record of an attempt whose task was deleted meanwhile, and may have been cleaned up before it."""
+        if attempt.event == TEST_EVENT:  # which is of no task
+            return
         try:
             task = self.store.task(attempt.task_id)
             if task is None or task.deleted:
@@ -386,14 +441,15 @@ class Deliverer:
             self.count("EndpointDisabled", 1)
         return True
 
-    def _note_receiver(self, of: Delivery, answer: Answer, seen: ReceiverHealth, now: datetime) -> bool:
+    def _note_receiver(self, of: Delivery, answer: Answer, seen: ReceiverHealth | None, now: datetime) -> bool:
         """Keeps what an answer says of its receiver, where that is something new; whether it was in no trouble before.
 
-        Who comes second says his word once more, to what the first has written: a second endpoint's is something new.
+        What was `seen` of it is read where it is not known. Who comes second says his word once more, to what the
+        first has written: a second endpoint's is something new.
         """
         try:
             for second in (False, True):
-                before = self.store.receiver_health(of.owner, of.receiver) if second else seen
+                before = self.store.receiver_health(of.owner, of.receiver) if second or seen is None else seen
                 after = receiver_after(before, of.endpoint_id, answer)
                 if after == before:
                     return False
@@ -404,11 +460,40 @@ class Deliverer:
             logger.exception("receiver's health not kept", extra={"endpoint_id": of.endpoint_id})
         return False
 
+    def _note_answer(self, endpoint: Endpoint, answer: Answer, now: datetime) -> None:
+        """Counts an attempt at an endpoint that its owner manages; one that answers 410 is switched off."""
+        if answer.error == INTERNAL:
+            return
+        try:
+            self.store.count_attempt(
+                endpoint.owner,
+                endpoint.endpoint_id,
+                now.date(),
+                delivered=answer.delivered,
+                ttl=int((now + COUNTS_KEPT).timestamp()),
+            )
+            if answer.status == 410:  # where it was changed meanwhile, the next attempt is another question
+                self.store.change_endpoint(endpoint, endpoint.switched_off(GONE, now))
+        except Exception:  # it is only less well known
+            logger.exception("answer not counted", extra={"endpoint_id": endpoint.endpoint_id})
+
     def _health(self, delivery: Delivery) -> _Health:
         return _Health(
             self.store.endpoint_health(delivery.owner, delivery.endpoint_id),
             self.store.receiver_health(delivery.owner, delivery.receiver),
+            self._way(delivery.owner, delivery.endpoint_id),
         )
+
+    def _way(self, owner: str, endpoint_id: str) -> _Way:
+        """How an endpoint is reached now; where that cannot be read, the attempt goes by the schedule."""
+        try:
+            if not is_managed(endpoint_id):
+                return _Way(self.store.signing(owner))
+            found = self.store.endpoint(owner, endpoint_id)
+        except Exception:
+            logger.exception("endpoint not read", extra={"owner": owner, "endpoint_id": endpoint_id})
+            return _Way()
+        return _Way(missing=True) if found is None else _Way(found.signing, found)
 
     def _is_disabled(self, delivery: Delivery) -> bool:
         """Whether a delivery's endpoint is disabled now; where that cannot be read, it gets its retry."""
@@ -425,6 +510,13 @@ class _Records:
     def __init__(self, store: DeliveryStore) -> None:
         self._store = store
         self._found: dict[str, tuple[Task | None, Request | None]] = {}
+
+    def body_of(self, delivery: Delivery) -> bytes | None:
+        """What a delivery says; None: its task is gone."""
+        if delivery.event == TEST_EVENT:
+            return webhooks.test_body(delivery)
+        task, request = self.of(delivery.task_id)
+        return None if task is None or request is None else webhooks.event_body(task, request, delivery.event)
 
     def of(self, task_id: str) -> tuple[Task | None, Request | None]:
         """A task and its request, as far as they are there."""
@@ -478,4 +570,5 @@ def _record(delivery: Delivery, answer: Answer, at: datetime, after: Delivery) -
         duration_ms=answer.duration_ms,
         manual=delivery.manual,
         next_at=after.due_at,
+        owner=delivery.owner,
     )

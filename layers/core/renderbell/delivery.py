@@ -21,6 +21,7 @@ EVENT_OF_STATUS = {
     Status.CANCELLED: "task.cancelled",
 }
 TASK_EVENTS = tuple(EVENT_OF_STATUS.values())
+TEST_EVENT = "endpoint.test"  # of no task: an owner asks for it
 DEFAULT_EVENTS = TASK_EVENTS[1:]  # `task.processing` only on request
 MAX_ENDPOINTS = 20  # a task
 MAX_ANSWER_KEPT = 1024  # bytes
@@ -28,6 +29,11 @@ MAX_ANSWER_KEPT = 1024  # bytes
 INTERRUPTED = "interrupted"  # the error of an attempt whose process died
 INTERNAL = "internal"  # the error of an attempt that broke on our side
 REFUSED = "address_refused"  # the error of an attempt at a URL that may not be reached
+
+# Why a delivery has ended without an attempt.
+TASK_GONE = "task_not_found"
+ENDPOINT_GONE = "endpoint_not_found"
+ENDPOINT_OFF = "endpoint_disabled"
 
 SLOW_S = 5.0  # a receiver that takes this long holds whoever waits for it
 
@@ -42,8 +48,8 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     EXHAUSTED = "exhausted"  # every try failed
     REFUSED = "refused"  # the URL may not be reached
-    GONE = "gone"  # the endpoint answered 410
-    DISABLED = "disabled"  # its try failed, and the endpoint has been failing for days
+    GONE = "gone"  # the endpoint answered 410, or its owner has removed it
+    DISABLED = "disabled"  # its try failed, and the endpoint has been failing for days; or its owner switched it off
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +194,7 @@ def receiver_after(health: ReceiverHealth, endpoint_id: str, answer: Answer) -> 
 class Attempt:
     """The record of one attempt; `number` counts from 1, `next_at` is when the next one is due.
 
-    `body` is the first 1 KiB of the answer.
+    `body` is the first 1 KiB of the answer. As with a delivery, `task_id` is the test's for the test of an endpoint.
     """
 
     task_id: str
@@ -203,6 +209,7 @@ class Attempt:
     duration_ms: int
     manual: bool
     next_at: datetime | None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +219,8 @@ class Delivery:
     `receiver` is the host that the URL leads to, and its port where that is not the usual one: an owner's URLs there
     share their turns. `tries` counts the claims; `token` and `due_at` are the present claim and its end, where there
     is one. `resumes` is the state in which its owner asked for the next attempt (None: nobody did), and the one that
-    it takes up again if that fails.
+    it takes up again if that fails. For the test of an endpoint (`endpoint.test`), which is of no task, `task_id` is
+    the test's own. One that had been given up and was taken up again counts from `reopened_at` on.
     """
 
     task_id: str
@@ -232,6 +240,7 @@ class Delivery:
     last_attempt_at: datetime | None = None
     ttl: int | None = None
     resumes: DeliveryState | None = None
+    reopened_at: datetime | None = None
 
     @property
     def manual(self) -> bool:
@@ -242,6 +251,12 @@ class Delivery:
     def had_ended(self) -> bool:
         """Whether nothing was to be tried any more when its owner asked for another attempt."""
         return self.resumes not in {None, DeliveryState.PENDING}
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether it was given up for its receiver's sake, so that it may be sent once that is mended."""
+        given_up = self.state in {DeliveryState.EXHAUSTED, DeliveryState.DISABLED}
+        return given_up and self.event != TEST_EVENT and self.last_error != TASK_GONE
 
 
 def new_delivery(
@@ -330,6 +345,11 @@ def as_recorded(delivery: Delivery, attempt: Attempt) -> Delivery:
         return _ended(seen, DeliveryState.GONE)
     exhausted = WEBHOOK_RETRIES.next_delay(max(1, delivery.tries)) is None
     return _ended(seen, DeliveryState.EXHAUSTED if exhausted else DeliveryState.DISABLED)
+
+
+def reopened(delivery: Delivery, now: datetime) -> Delivery:
+    """A delivery that had been given up, as it is tried once more: due now, with the whole schedule before it."""
+    return replace(delivery, state=DeliveryState.PENDING, token=None, due_at=now, tries=0, reopened_at=now)
 
 
 def answer_of(attempt: Attempt) -> Answer:

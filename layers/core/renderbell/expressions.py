@@ -34,13 +34,14 @@ class Change:
     def __init__(self) -> None:
         self._sets: list[str] = []
         self._removes: list[str] = []
+        self._adds: list[str] = []
         self._names: dict[str, str] = {}
         self._values: dict[str, object] = {}
 
     @property
     def empty(self) -> bool:
         """Whether nothing is changed."""
-        return not self._sets and not self._removes
+        return not self._sets and not self._removes and not self._adds
 
     def set(self, name: str, value: object) -> None:
         """Sets an attribute."""
@@ -55,6 +56,10 @@ class Change:
         """Appends to a list, which may not be there yet."""
         path = self._name(name)
         self._sets.append(f"{path} = list_append(if_not_exists({path}, {self._value([])}), {self._value(values)})")
+
+    def add(self, name: str, number: int) -> None:
+        """Adds to a number, which is 0 where it is not there yet."""
+        self._adds.append(f"{self._name(name)} {self._value(number)}")
 
     def remove(self, *names: str) -> None:
         """Removes attributes."""
@@ -88,6 +93,14 @@ class Change:
         """The condition that an attribute's value is this or a smaller one."""
         return f"{self._name(name)} <= {self._value(value)}"
 
+    @property
+    def places(self) -> dict[str, Any]:
+        """What the placeholders stand for, as a call takes it."""
+        places: dict[str, Any] = {"ExpressionAttributeNames": self._names}
+        if self._values:
+            places["ExpressionAttributeValues"] = to_wire(self._values)
+        return places
+
     def update(self, table: str, key: Key, conditions: Sequence[str]) -> dict[str, Any]:
         """The arguments of `UpdateItem`."""
         parts = []
@@ -95,14 +108,14 @@ class Change:
             parts.append("SET " + ", ".join(self._sets))
         if self._removes:
             parts.append("REMOVE " + ", ".join(self._removes))
+        if self._adds:
+            parts.append("ADD " + ", ".join(self._adds))
         update: dict[str, Any] = {
             "TableName": table,
             "Key": to_wire(key),
             "UpdateExpression": " ".join(parts),
-            "ExpressionAttributeNames": self._names,
+            **self.places,
         }
-        if self._values:
-            update["ExpressionAttributeValues"] = to_wire(self._values)
         if conditions:
             update["ConditionExpression"] = " AND ".join(conditions)
         return update

@@ -216,13 +216,16 @@ def delivery_attributes(delivery: Delivery) -> Attributes:
             "last_attempt_at": at and time_text(at),
             "ttl": delivery.ttl,
             "resumes": delivery.resumes and delivery.resumes.value,
+            "reopened_at": delivery.reopened_at and time_text(delivery.reopened_at),
         }
     )
 
 
 def delivery_from(task_id: str, item: Mapping[str, Any]) -> Delivery:
     """The delivery that an item holds."""
-    due_at, at, resumes = item.get("due_at"), item.get("last_attempt_at"), item.get("resumes")
+    due_at, at, resumes, reopened_at = (
+        item.get(name) for name in ("due_at", "last_attempt_at", "resumes", "reopened_at")
+    )
     return Delivery(
         task_id=task_id,
         owner=_text(item, "owner"),
@@ -241,6 +244,7 @@ def delivery_from(task_id: str, item: Mapping[str, Any]) -> Delivery:
         last_attempt_at=parse_time(at) if at else None,
         ttl=_int(item.get("ttl")),
         resumes=DeliveryState(resumes) if resumes else None,
+        reopened_at=parse_time(reopened_at) if reopened_at else None,
     )
 
 
@@ -259,6 +263,7 @@ def attempt_attributes(attempt: Attempt) -> Attributes:
             "duration_ms": attempt.duration_ms,
             "manual": attempt.manual or None,
             "next_at": attempt.next_at and time_text(attempt.next_at),
+            "owner": attempt.owner,
         }
     )
 
@@ -279,6 +284,7 @@ def attempt_from(task_id: str, item: Mapping[str, Any]) -> Attempt:
         duration_ms=int(item["duration_ms"]),
         manual=bool(item.get("manual")),
         next_at=parse_time(next_at) if next_at else None,
+        owner=item.get("owner", ""),
     )
 
 

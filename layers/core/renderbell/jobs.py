@@ -13,6 +13,7 @@ from aws_lambda_powertools import Logger
 from renderbell.agenda import Apart
 from renderbell.ask import POLL_TIMEOUT_S, Connections, Fetch, ask_provider
 from renderbell.delivery import Delivery
+from renderbell.endpoints import Endpoint
 from renderbell.errors import ProviderError
 from renderbell.store import ConnectionHealth, DueDelivery, Lease, UnreadableItem, task_key
 from renderbell.task import Request, Task, advance, back_among, expire, set_apart
@@ -32,6 +33,7 @@ class PollStore(Protocol):
 
     def task(self, task_id: str) -> Task | None: ...
     def request(self, task_id: str) -> Request | None: ...
+    def endpoints(self, owner: str) -> tuple[Endpoint, ...]: ...
     def save(
         self, before: Task, after: Task, deliveries: Sequence[Delivery] = (), *, token: str | None = None
     ) -> Task: ...

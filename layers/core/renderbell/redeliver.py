@@ -30,7 +30,7 @@ class RedeliveryStore(Protocol):
 
     def deliveries(self, task_id: str) -> tuple[Delivery, ...]: ...
     def delivery(self, pk: str, sk: str) -> Delivery | None: ...
-    def redeliver(self, seen: Delivery, after: Delivery) -> bool: ...
+    def reopen_delivery(self, seen: Delivery, after: Delivery) -> bool: ...
     def newest_attempts(
         self, task_id: str, most: int, before: str | None = None
     ) -> tuple[tuple[Attempt, ...], str | None]: ...
@@ -83,7 +83,7 @@ class Redelivery:
             if delivery is None:
                 return None
             after = redelivered(delivery, now)
-            if after is None or self.store.redeliver(delivery, after):
+            if after is None or self.store.reopen_delivery(delivery, after):
                 return after
             delivery = self.store.delivery(**delivery_key(delivery))
         return None

@@ -64,6 +64,7 @@ MAX_URL_BYTES = 2048
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_BYTES = 4096
 AFTERLIFE_DAYS = 14  # copies take up to 16 h and deliveries up to 10 days after the deadline
+PROCESSING = "task.processing"
 CONNECTION_NAME = re.compile(r"[a-z0-9-]{1,32}")
 TASK_ID = id_pattern("tsk")
 
@@ -160,7 +161,15 @@ class TaskRequest(BaseModel):
         ),
     ]
     webhook_url: Annotated[Url, Field(description="Short for `webhooks` with one URL.")] | None = None
-    webhooks: Annotated[list[WebhookRequest], Field(max_length=MAX_ENDPOINTS)] | None = None
+    webhooks: (
+        Annotated[
+            list[WebhookRequest],
+            Field(
+                max_length=MAX_ENDPOINTS, description="Without any, your endpoints are told; with some, these alone."
+            ),
+        ]
+        | None
+    ) = None
     metadata: (
         Annotated[
             dict[str, str],
@@ -459,7 +468,7 @@ class Tasks:
             now=now,
             deadline_s=deadline_s,
             slot=slot_of(task_id, self.slots),
-            tells_processing=any("task.processing" in hook.events for hook in hooks),
+            tells_processing=any(PROCESSING in one.events for one in hooks or self.store.endpoints(owner)),
         )
         forgotten_at = task.expires_at + timedelta(days=AFTERLIFE_DAYS + self.task_retention_days)
         request = Request(

@@ -11,6 +11,7 @@ from aws_lambda_powertools import Logger
 
 from renderbell import webhooks
 from renderbell.delivery import EVENT_OF_STATUS, Delivery
+from renderbell.endpoints import Endpoint
 from renderbell.errors import VersionConflictError
 from renderbell.store import UnreadableItemError
 from renderbell.task import Request, Status, Task
@@ -25,6 +26,9 @@ class TransitionStore(Protocol):
 
     def request(self, task_id: str) -> Request | None:
         """What was asked when the task was registered."""
+
+    def endpoints(self, owner: str) -> tuple[Endpoint, ...]:
+        """The endpoints that an owner manages."""
 
     def save(self, before: Task, after: Task, deliveries: Sequence[Delivery] = (), *, token: str | None = None) -> Task:
         """Writes the change if the task's version still stands."""
@@ -48,7 +52,8 @@ class Changed:
 def owed(store: TransitionStore, before: Task, after: Task, now: datetime) -> tuple[Delivery, ...]:
     """The deliveries that a change of state owes; the request is read only where there may be any.
 
-    A request that cannot be read names nobody to tell: it must not keep its task from ending.
+    Where it names no webhooks, the owner's endpoints are told, as they are at this moment. A request that cannot be
+    read names nobody to tell: it must not keep its task from ending.
     """
     event = EVENT_OF_STATUS.get(after.status)
     if before.status is after.status or event is None:
@@ -60,7 +65,10 @@ def owed(store: TransitionStore, before: Task, after: Task, now: datetime) -> tu
     except UnreadableItemError:
         logger.exception("nobody can be told", extra={"task_id": after.task_id, "event": event})
         return ()
-    return webhooks.deliveries_for(after, request, event, now) if request is not None else ()
+    if request is None:
+        return ()
+    managed = () if request.webhooks else store.endpoints(after.owner)
+    return webhooks.deliveries_for(after, request, event, now, managed)
 
 
 def change_task(

@@ -163,8 +163,8 @@ class DeliveryView(_View):
     url: str
     state: DeliveryState = Field(
         description="pending until it has been heard (delivered) or nothing is tried any more: all tries failed "
-        "(exhausted), the endpoint has been failing for days (disabled), its address may not be reached (refused), or "
-        "it answered 410 (gone)."
+        "(exhausted), the endpoint has been failing for days or is switched off (disabled), its address may not be "
+        "reached (refused), or it answered 410 or was deleted (gone)."
     )
     created_at: Time
     tries: int
@@ -173,7 +173,7 @@ class DeliveryView(_View):
     last_status: int | None = Field(description="The HTTP status of the last answer.")
     last_error: str | None = Field(
         description="Why the last attempt brought no answer: timeout, dns, connection, tls, protocol, address_refused, "
-        "internal or interrupted."
+        "internal or interrupted. Or why none was made: endpoint_not_found, endpoint_disabled."
     )
 
 

@@ -14,8 +14,8 @@ from datetime import datetime
 from functools import partial
 
 from renderbell.addresses import parse_target
-from renderbell.delivery import EVENT_OF_STATUS, MAX_ENDPOINTS, Delivery, new_delivery
-from renderbell.endpoints import endpoint_id
+from renderbell.delivery import EVENT_OF_STATUS, MAX_ENDPOINTS, TEST_EVENT, Delivery, new_delivery
+from renderbell.endpoints import Endpoint, endpoint_id
 from renderbell.errors import AddressRefusedError
 from renderbell.signing import SECRET_PREFIX, key_of, signature
 from renderbell.task import Request, Status, Task
@@ -31,6 +31,7 @@ __all__ = [
     "receiver_of",
     "sign",
     "signed_headers",
+    "test_body",
 ]
 
 MAX_BODY_BYTES = 20_000
@@ -91,9 +92,23 @@ def event_body(task: Task, request: Request, event: str) -> bytes:
     return body
 
 
-def deliveries_for(task: Task, request: Request, event: str, now: datetime) -> tuple[Delivery, ...]:
-    """The deliveries that an event makes: one for each endpoint of the request that wants it."""
-    urls = {endpoint_id(webhook.url): webhook.url for webhook in request.webhooks if event in webhook.events}
+def test_body(test: Delivery) -> bytes:
+    """The body of an endpoint's test: the same bytes for every attempt."""
+    data: dict[str, object] = {"endpoint_id": test.endpoint_id, "test_id": test.task_id, "owner": test.owner}
+    return _encode(TEST_EVENT, iso_time(test.created_at), data)
+
+
+def deliveries_for(
+    task: Task, request: Request, event: str, now: datetime, endpoints: Sequence[Endpoint] = ()
+) -> tuple[Delivery, ...]:
+    """The deliveries that an event makes: one for each endpoint of the request that wants it.
+
+    A request without webhooks of its own is told to those of its owner's `endpoints`.
+    """
+    if request.webhooks:
+        urls = {endpoint_id(webhook.url): webhook.url for webhook in request.webhooks if event in webhook.events}
+    else:
+        urls = {one.endpoint_id: one.url for one in endpoints if one.wants(event)}
     return tuple(
         new_delivery(
             task_id=task.task_id,

@@ -7,18 +7,12 @@ from http import HTTPStatus
 from aws_lambda_powertools.event_handler import Response
 from pydantic import BaseModel, Field
 
-from renderbell import endpoints
+from renderbell.api.endpoints import RotationView, SecretView, rotation_view, secret_view
 from renderbell.api.problems import documented
 from renderbell.api.serving import current_caller, current_parts, json_answer, route
 from renderbell.connections import usable_by
 from renderbell.keys import Scope
 from renderbell.providers import poll_schedule_for
-
-
-class WebhookSecret(BaseModel):
-    """The secret that signs webhooks to URLs given with a task."""
-
-    secret: str = Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
 
 
 class ConnectionView(BaseModel):
@@ -42,13 +36,31 @@ class ConnectionList(BaseModel):
     summary="Read the webhook secret",
     operation_id="readWebhookSecret",
     tags=["webhooks"],
-    responses=documented(401, 403, ok_200=("The secret.", WebhookSecret)),
+    responses=documented(401, 403, ok_200=("The secret.", SecretView)),
 )
-def get_webhook_secret() -> Response[WebhookSecret]:
+def get_webhook_secret() -> Response[SecretView]:
     """The secret that signs webhooks to URLs given with a task, in the form of Standard Webhooks."""
-    caller = current_caller()
-    secret = endpoints.derive_secret(current_parts().master_secret(), "owner", caller.owner, 1)
-    return json_answer(HTTPStatus.OK, WebhookSecret(secret=secret))
+    found = current_parts().endpoints.owner_secret(owner=current_caller().owner)
+    return json_answer(HTTPStatus.OK, secret_view(found))
+
+
+@route(
+    "POST",
+    "/webhook-secret/rotate",
+    scope=Scope.WRITE,
+    summary="Rotate the webhook secret",
+    operation_id="rotateWebhookSecret",
+    tags=["webhooks"],
+    responses=documented(401, 403, ok_200=("The rotation.", RotationView)),
+)
+def post_webhook_secret_rotate() -> Response[RotationView]:
+    """Takes a new secret, which `GET /webhook-secret` shows. The one before it signs as well for 24 hours.
+
+    Never more than two sign: rotating again within the 24 hours takes back the older one at once. So send an
+    `Idempotency-Key`, and a call that is repeated rotates once.
+    """
+    found = current_parts().endpoints.rotate_owner_secret(owner=current_caller().owner)
+    return json_answer(HTTPStatus.OK, rotation_view(found))
 
 
 @route(

@@ -14,7 +14,7 @@ from renderbell.views import example_view
 
 VERSION = "0.1.0"  # the project's, which pyproject.toml gives too
 DOCUMENTED_URL = "https://api.example.com"
-TAGS = ("tasks", "webhooks", "connections", "keys", "callbacks", OPEN)  # in the document's order
+TAGS = ("tasks", "endpoints", "webhooks", "connections", "keys", "callbacks", OPEN)  # in the document's order
 
 
 def openapi_document(base_url: str) -> str:

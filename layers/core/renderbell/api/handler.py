@@ -11,7 +11,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from renderbell.api import account, callbacks, deliveries, keys, listing, service, tasks  # noqa: F401 - their routes
+from renderbell.api import account, callbacks, deliveries, endpoints, keys, listing, service, tasks  # noqa: F401 - their routes
 from renderbell.api.problems import BodyTooLargeError, MethodNotAllowedError, RouteNotFoundError, problem_answer
 from renderbell.api.serving import JSON, METHODS, NO_STORE, ApiParts, app, caller_of, header_of
 from renderbell.idempotency import HEADER, fingerprint_of

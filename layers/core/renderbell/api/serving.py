@@ -20,6 +20,7 @@ from renderbell.errors import ForbiddenError, InvalidInputError
 from renderbell.idempotency import Idempotency
 from renderbell.keys import Keys, Scope
 from renderbell.listing import Listing
+from renderbell.manage import Endpoints
 from renderbell.redeliver import Redelivery
 from renderbell.register import Connections, Tasks
 from renderbell.task import StoredFile
@@ -50,6 +51,7 @@ class ApiParts:
     callbacks: Callbacks
     listing: Listing
     redelivery: Redelivery
+    endpoints: Endpoints
     keys: Keys
     idempotency: Idempotency
     connections: Connections

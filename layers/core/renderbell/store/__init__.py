@@ -6,7 +6,13 @@
     delivery            TASK#<id>                           DELIVERY#<event>#<endpoint>     while pending
     attempt             TASK#<id>                           ATTEMPT#<time>#<endpoint>#<event>   no
     ongoing marker      ONGOING#<connection>#<SHA-256>      <owner>                         no
-    endpoint's health   OWNER#<owner>                       ENDPOINT#<endpoint>             no
+    endpoint            OWNER#<owner>                       ENDPOINT#<id>                   no
+    their number        OWNER#<owner>                       ENDPOINTS                       no
+    endpoint's health   OWNER#<owner>                       HEALTH#<endpoint>               no
+    its attempts        OWNER#<owner>                       COUNT#<endpoint>#<day>          no
+    its test            OWNER#<owner>                       DELIVERY#endpoint.test#<endpoint>#<test>   while pending
+    a test's attempt    OWNER#<owner>                       ATTEMPT#endpoint.test#<endpoint>#<test>#<time>   no
+    secret's generation OWNER#<owner>                       SECRET                          no
     receiver's health   OWNER#<owner>                       RECEIVER#<receiver>             no
     key, by id          OWNER#<owner>                       KEY#<id>                        no
     key, by hash        KEY#<SHA-256>                       KEY                             no
@@ -21,11 +27,15 @@ Two writers meet like this; whoever comes second learns the winner's item from t
 
 A claim carries a random token, and every write of its holder is conditional on it. `version` rises with every write
 that the index shows.
+
+Index `list`, keys only: requests as OWNER#<owner>#<slot> by time, and deliveries that were given up as
+FAILED#<endpoint>, by the time of their last attempt; one that is pending again is not shown.
 """
 
 from renderbell.store.answers import Answers, KeptAnswer
 from renderbell.store.deliveries import Deliveries, delivery_key, endpoint_of
 from renderbell.store.due import DUE_PROJECTION, DueDelivery, DueItems, UnreadableItem
+from renderbell.store.endpoints import NO_ATTEMPTS, AttemptCounts, Endpoints
 from renderbell.store.health import HEALTH_ATTRIBUTES, ConnectionHealth, Health
 from renderbell.store.keys import ApiKey, ApiKeys
 from renderbell.store.leases import Lease, Leases, Served
@@ -39,8 +49,10 @@ __all__ = [
     "BUSY_RETRIES",
     "DUE_PROJECTION",
     "HEALTH_ATTRIBUTES",
+    "NO_ATTEMPTS",
     "AlreadyOngoingError",
     "ApiKey",
+    "AttemptCounts",
     "ConnectionHealth",
     "DueDelivery",
     "KeptAnswer",
@@ -58,5 +70,5 @@ __all__ = [
 ]
 
 
-class Store(Tasks, DueItems, WorkClaims, Deliveries, Health, Leases, ApiKeys, Answers, Listing):
+class Store(Tasks, DueItems, WorkClaims, Deliveries, Health, Endpoints, Leases, ApiKeys, Answers, Listing):
     """The one table, in the domain's words; each room of it stands in its own module."""

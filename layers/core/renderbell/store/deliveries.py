@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
 from renderbell import items
-from renderbell.delivery import Attempt, Delivery, DeliveryState
+from renderbell.delivery import TEST_EVENT, Attempt, Delivery, DeliveryState
 from renderbell.expressions import Change, Key, just_below, to_wire
 from renderbell.items import time_text
 from renderbell.store.partition import Partition, key_within
 
 DELIVERY_PREFIX = "DELIVERY#"
 ATTEMPT_PREFIX = "ATTEMPT#"
-GIVEN_UP = {DeliveryState.EXHAUSTED, DeliveryState.DISABLED}  # listed by endpoint, to be sent again
+LATEST = "9"  # sorts after every time
 
 
 def delivery_key(delivery: Delivery) -> Key:
     """The key of a delivery's item."""
+    if delivery.event == TEST_EVENT:
+        return {"pk": f"OWNER#{delivery.owner}", "sk": f"{DELIVERY_PREFIX}{_test_of(delivery)}"}
     return key_within(delivery.task_id, f"{DELIVERY_PREFIX}{delivery.event}#{delivery.endpoint_id}")
 
 
 def endpoint_of(sk: str) -> str | None:
     """The endpoint that a delivery's key names, so that none need be read to know it; None for other keys."""
-    kind, _, named = sk.partition("#")
-    _, _, endpoint_id = named.partition("#")
+    kind, _, endpoint_id = (*sk.split("#"), "", "")[:3]
     return endpoint_id or None if kind == "DELIVERY" else None
 
 
@@ -33,7 +35,18 @@ class Deliveries(Partition):
 
     def deliveries(self, task_id: str) -> tuple[Delivery, ...]:
         """All deliveries of a task, read consistently; one that cannot be read is left out."""
-        return self._all(items.delivery_from, task_id, DELIVERY_PREFIX)
+        return self._all(items.delivery_from, f"TASK#{task_id}", DELIVERY_PREFIX)
+
+    def tests_of(self, owner: str, endpoint_id: str) -> tuple[Delivery, ...]:
+        """The tests of an endpoint, the oldest first, read consistently; one that cannot be read is left out."""
+        prefix = f"{DELIVERY_PREFIX}{TEST_EVENT}#{endpoint_id}#"
+        return self._all(items.delivery_from, f"OWNER#{owner}", prefix)
+
+    def put_delivery(self, delivery: Delivery) -> tuple[str, str]:
+        """Writes a delivery that belongs to no task's transition, the test of an endpoint; answers its key."""
+        key = delivery_key(delivery)
+        self._client.put_item(TableName=self._table, Item=to_wire(key | items.delivery_attributes(delivery)))
+        return key["pk"], key["sk"]
 
     def delivery(self, pk: str, sk: str) -> Delivery | None:
         """One delivery by its key, read consistently; raises `UnreadableItemError`."""
@@ -52,7 +65,19 @@ class Deliveries(Partition):
         """Writes what an attempt made of a delivery; False if the claim was lost meanwhile."""
         return self._change_delivery(held, after)
 
-    def redeliver(self, seen: Delivery, after: Delivery) -> bool:
+    def given_up(self, endpoint_id: str, since: datetime) -> Iterator[tuple[str, str]]:
+        """The keys of an endpoint's deliveries that were given up since a time, the oldest first.
+
+        Read from the index, which lags: one of them may be pending again.
+        """
+        values = {":pk": f"FAILED#{endpoint_id}", ":since": time_text(since), ":latest": LATEST}
+        condition = "list_pk = :pk AND list_sk BETWEEN :since AND :latest"
+        for item in self._query(
+            IndexName="list", KeyConditionExpression=condition, ExpressionAttributeValues=to_wire(values)
+        ):
+            yield item["pk"], item["sk"]
+
+    def reopen_delivery(self, seen: Delivery, after: Delivery) -> bool:
         """Writes that a delivery which nobody is sending is to be sent; False if it changed meanwhile."""
         return self._change_delivery(seen, after, state=seen.state)
 
@@ -72,10 +97,10 @@ class Deliveries(Partition):
             change.as_seen("resumes", seen.resumes and seen.resumes.value),
         ]
         change.between(items.delivery_attributes(seen), items.delivery_attributes(after))
-        if after.state in GIVEN_UP and after.last_attempt_at is not None:
+        if after.recoverable:
             change.set("list_pk", f"FAILED#{after.endpoint_id}")
-            change.set("list_sk", time_text(after.last_attempt_at))
-        elif state in GIVEN_UP:
+            change.set("list_sk", time_text(after.last_attempt_at or after.created_at))
+        elif seen.recoverable:
             change.remove("list_pk", "list_sk")
         return self._applies(delivery_key(seen), change, conditions, mine=mine)
 
@@ -90,7 +115,14 @@ class Deliveries(Partition):
 
     def attempts(self, task_id: str) -> tuple[Attempt, ...]:
         """All attempts for a task, oldest first; one that cannot be read is left out."""
-        return self._all(items.attempt_from, task_id, ATTEMPT_PREFIX)
+        return self._all(items.attempt_from, f"TASK#{task_id}", ATTEMPT_PREFIX)
+
+    def attempts_of(self, delivery: Delivery) -> tuple[Attempt, ...]:
+        """All attempts of one delivery, oldest first; one that cannot be read is left out."""
+        if delivery.event == TEST_EVENT:
+            return self._all(items.attempt_from, f"OWNER#{delivery.owner}", f"{ATTEMPT_PREFIX}{_test_of(delivery)}#")
+        mine = (delivery.event, delivery.endpoint_id)
+        return tuple(one for one in self.attempts(delivery.task_id) if (one.event, one.endpoint_id) == mine)
 
     def newest_attempts(
         self, task_id: str, most: int, before: str | None = None
@@ -111,5 +143,12 @@ class Deliveries(Partition):
         return self._readable(items.attempt_from, shown), behind
 
 
+def _test_of(one: Delivery | Attempt) -> str:
+    return f"{TEST_EVENT}#{one.endpoint_id}#{one.task_id}"
+
+
 def _attempt_key(attempt: Attempt) -> Key:
+    if attempt.event == TEST_EVENT:
+        sk = f"{ATTEMPT_PREFIX}{_test_of(attempt)}#{time_text(attempt.at)}"
+        return {"pk": f"OWNER#{attempt.owner}", "sk": sk}
     return key_within(attempt.task_id, f"{ATTEMPT_PREFIX}{time_text(attempt.at)}#{attempt.endpoint_id}#{attempt.event}")

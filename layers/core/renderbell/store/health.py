@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from renderbell import items
 from renderbell.delivery import WELL, EndpointHealth, ReceiverHealth, ReceiverState
+from renderbell.endpoints import MANAGED_PREFIX
 from renderbell.expressions import Change, Key, to_wire
 from renderbell.items import time_text
 from renderbell.store.table import Table
 
 FAILING_KEPT_S = 30 * 86_400
+HEALTH_PREFIX = "HEALTH#"
 HEALTH_ATTRIBUTES = ("failing", "confirmed", "disabled")  # of an endpoint, in the order of `EndpointHealth`
 
 
@@ -77,14 +80,22 @@ class Health(Table):
 
     def endpoint_health(self, owner: str, endpoint_id: str) -> EndpointHealth:
         """What an endpoint's attempts since its last success say of it, read consistently."""
-        item = self._get(_endpoint_key(owner, endpoint_id)) or {}
-        return EndpointHealth(*(items.parse_time(item[name]) if name in item else None for name in HEALTH_ATTRIBUTES))
+        return _endpoint_health_from(self._get(endpoint_health_key(owner, endpoint_id)) or {})
+
+    def managed_healths(self, owner: str) -> dict[str, EndpointHealth]:
+        """The healths that are kept of the endpoints that an owner manages, by endpoint."""
+        found = self._partition(f"OWNER#{owner}", f"{HEALTH_PREFIX}{MANAGED_PREFIX}_")
+        return {item["sk"].removeprefix(HEALTH_PREFIX): _endpoint_health_from(item) for item in found}
+
+    def forget_endpoint_health(self, owner: str, endpoint_id: str) -> None:
+        """Forgets what an endpoint's attempts said of it."""
+        self._removes(endpoint_health_key(owner, endpoint_id))
 
     def failing_endpoints(self, owner: str, endpoint_ids: Iterable[str]) -> set[str]:
         """Which of an owner's endpoints fail, read eventually consistently; one that is not served counts as well."""
-        keys = [_endpoint_key(owner, endpoint_id) for endpoint_id in sorted(set(endpoint_ids))]
+        keys = [endpoint_health_key(owner, endpoint_id) for endpoint_id in sorted(set(endpoint_ids))]
         failing = HEALTH_ATTRIBUTES[0]
-        return {item["sk"].removeprefix("ENDPOINT#") for item in self._batch_get(keys) if failing in item}
+        return {item["sk"].removeprefix(HEALTH_PREFIX) for item in self._batch_get(keys) if failing in item}
 
     def note_endpoint_health(
         self, owner: str, endpoint_id: str, seen: EndpointHealth, after: EndpointHealth, token: str
@@ -107,7 +118,7 @@ class Health(Table):
         if newest is not None:
             change.set("ttl", int(newest.timestamp()) + FAILING_KEPT_S)
         change.set("token", token)
-        return self._applies(_endpoint_key(owner, endpoint_id), change, conditions, mine=("token", token))
+        return self._applies(endpoint_health_key(owner, endpoint_id), change, conditions, mine=("token", token))
 
     # -- receivers --------------------------------------------------------------------------------------------------
 
@@ -139,8 +150,9 @@ def _connection_key(name: str) -> Key:
     return {"pk": f"CONNECTION#{name}", "sk": "HEALTH"}
 
 
-def _endpoint_key(owner: str, endpoint_id: str) -> Key:
-    return {"pk": f"OWNER#{owner}", "sk": f"ENDPOINT#{endpoint_id}"}
+def endpoint_health_key(owner: str, endpoint_id: str) -> Key:
+    """Where an endpoint's health stands."""
+    return {"pk": f"OWNER#{owner}", "sk": f"{HEALTH_PREFIX}{endpoint_id}"}
 
 
 def _receiver_key(owner: str, receiver: str) -> Key:
@@ -162,6 +174,10 @@ def _back_off_change(health: ConnectionHealth) -> Change:
     for name, value in _back_off(health).items():
         change.set(name, value)
     return change
+
+
+def _endpoint_health_from(item: Mapping[str, Any]) -> EndpointHealth:
+    return EndpointHealth(*(items.parse_time(item[name]) if name in item else None for name in HEALTH_ATTRIBUTES))
 
 
 def _endpoint_attributes(health: EndpointHealth) -> dict[str, str]:

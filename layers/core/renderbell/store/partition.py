@@ -41,10 +41,18 @@ def task_id_of(pk: str) -> str:
     return pk.removeprefix("TASK#")
 
 
+def subject_of(pk: str, sk: str) -> str:
+    """The id of the task whose item this is, or of the test: those of an owner are named in their sort keys."""
+    if pk.startswith("OWNER#"):
+        _, _, _, test_id, *_ = sk.split("#")
+        return test_id
+    return task_id_of(pk)
+
+
 def read_item(read: Callable[[str, Mapping[str, Any]], T], item: Mapping[str, Any]) -> T:
-    """What a task's item holds; raises `UnreadableItemError` if it is not as this package writes it."""
+    """What a task's or a test's item holds; raises `UnreadableItemError` if it is not as this package writes it."""
     try:
-        return read(task_id_of(item["pk"]), item)
+        return read(subject_of(item["pk"], item["sk"]), item)
     except Exception as error:  # whatever is wrong with it
         raise UnreadableItemError((item["pk"], item["sk"])) from error
 
@@ -57,9 +65,9 @@ class Partition(Table):
         item = self._get(key)
         return None if item is None else read_item(read, item)
 
-    def _all(self, read: Callable[[str, Mapping[str, Any]], T], task_id: str, prefix: str) -> tuple[T, ...]:
-        """What a task's items of one kind hold, read consistently; one that cannot be read is left out."""
-        return self._readable(read, self._partition(f"TASK#{task_id}", prefix))
+    def _all(self, read: Callable[[str, Mapping[str, Any]], T], pk: str, prefix: str) -> tuple[T, ...]:
+        """What a partition's items of one kind hold, read consistently; one that cannot be read is left out."""
+        return self._readable(read, self._partition(pk, prefix))
 
     @staticmethod
     def _readable(read: Callable[[str, Mapping[str, Any]], T], items: Iterable[Mapping[str, Any]]) -> tuple[T, ...]:
