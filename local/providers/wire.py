@@ -345,7 +345,7 @@ class MoneyPrinterTurbo:
         return Answer(200, {"status": 200, "message": "success", "data": data})
 
     def deleted(self, task: SimulatedTask, now: datetime, ask: Ask, request_id: str) -> Answer:
-        """The answer to a request to delete a task; only version 1.2.6 deletes one that runs."""
+        """The answer to a request to delete a task, 200 where it is done; only version 1.2.6 deletes a running one."""
         if task.ended_as(now) is None and task.spec.version != "old":
             prefix = ask.headers.get("x-task-id", request_id)
             return Answer(409, {"status": 409, "message": f"{prefix}: task is still running"})

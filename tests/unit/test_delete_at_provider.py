@@ -85,10 +85,15 @@ def test_the_providers_trouble_is_502_and_nothing_is_deleted(answer: HttpRespons
     assert world.call("GET", f"/tasks/{task_id}").status == 200
 
 
-def test_what_a_provider_repeats_of_secrets_is_told_to_nobody() -> None:
+@pytest.mark.parametrize("on_the_way", [False, True], ids=["in its answer", "on the way"])
+def test_what_a_provider_repeats_of_secrets_is_told_to_nobody(on_the_way: bool) -> None:
     world = Studio()
     task_id = world.ended()
-    world.answers({"status": 500, "message": f"invalid token: {KEY}, https://cdn.example/v?sig=abc"}, 500)
+    words = f"invalid token: {KEY}, https://cdn.example/v?sig=abc"
+    if on_the_way:
+        world.provider.answer = ProviderUnavailable(words)
+    else:
+        world.answers({"status": 500, "message": words}, 500)
     with captured_log() as log:
         detail = world.delete(task_id).problem(502, "provider_unavailable")["detail"]
     assert "invalid token" in detail

@@ -201,11 +201,11 @@ def test_another_owners_tasks_are_on_no_page() -> None:
 
 def test_deleted_forgotten_expired_and_unreadable_tasks_are_left_out_and_the_unreadable_told_of() -> None:
     world = World()
-    shown, deleted, gone, old, broken, half = (world.add(number, slot=number) for number in range(6))
+    shown, deleted, gone, old, broken, half, late, other = (world.add(number, slot=number) for number in range(8))
     world.store.delete(deleted, delete(deleted, START))
-    keep = {**world.table.get_item(TableName="table", Key=key(gone, "REQUEST"))["Item"]}
     world.table.delete_item(TableName="table", Key=key(gone, "TASK"))
-    assert keep
+    spoil(world, late, "TASK", deleted={"BOOL": True})
+    spoil(world, other, "TASK", owner={"S": "rival"})
     spoil(world, old, "REQUEST", ttl={"N": str(int(START.timestamp()))})
     spoil(world, broken, "TASK", status={"S": "CONFUSED"})
     spoil(world, half, "REQUEST", ttl={"S": "soon"})
@@ -253,6 +253,15 @@ def test_as_many_slots_as_there_may_be_are_merged_within_the_bound() -> None:
         world.add(number, slot=number * 5)
     assert world.all(limit=100) == newest_first(world.tasks)
     assert world.all(TaskFilter(connection="other")) == []
+
+
+def test_a_page_that_looks_further_for_few_shows_no_more_than_was_asked_for() -> None:
+    world = World()
+    for number in range(60):
+        world.add(number, slot=number, connection="other" if number < 30 else "studio")
+    wanted = TaskFilter(connection="other")
+    assert [len(page) for page in world.pages(wanted, limit=8)] == [8, 8, 8, 6]
+    assert world.all(wanted, limit=8) == newest_first(world.tasks[:30])
 
 
 def test_a_bound_beyond_the_other_leaves_nothing_and_asks_for_nothing() -> None:

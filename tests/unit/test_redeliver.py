@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from renderbell.delivery import INTERRUPTED, Answer, Attempt, Delivery, DeliveryState, judge
 from renderbell.endpoints import endpoint_id
@@ -251,11 +254,11 @@ class Sent:
         redelivery.redeliver(self.task, owner=OWNER)
 
 
-def sent(*answers: Answer) -> Sent:
+def sent(*answers: Answer, ticks_until_s: float = 1200) -> Sent:
     world = Deployment()
     world.receivers.answers[HOOK] = [*answers]
     task = world.register(failed(20), webhooks=[HOOK])
-    world.tick_every_minute(until_s=1200)
+    world.tick_every_minute(until_s=ticks_until_s)
     world.run(38)
     return Sent(world, task)
 
@@ -309,6 +312,32 @@ class TestTheAttemptByHand:
             (2, INTERRUPTED, True),
         ]
 
+    def test_whose_process_died_long_ago_ends_as_it_had_and_is_not_made_again(self) -> None:
+        case = sent(Answer(204), ticks_until_s=60)
+        case.again(40, wakes=False)
+        held = case.world.store.claim_delivery(case.delivery, "token", BEGUN + timedelta(seconds=100))
+        assert held is not None
+        case.world.tick_at(2000)
+        case.world.run(2100)
+        assert case.delivery.state is DeliveryState.DELIVERED
+        assert [(one.number, one.error) for one in case.world.store.attempts(case.task)] == [
+            (1, None),
+            (2, INTERRUPTED),
+        ]
+
+    def test_that_fails_does_not_count_once_more_as_given_up(self) -> None:
+        case = sent(DOWN)
+        world, delivery = case.world, case.delivery
+        held = world.store.claim_delivery(delivery, "token", BEGUN + timedelta(seconds=100))
+        assert held is not None
+        world.store.finish_delivery(held, judge(held, DOWN, world.clock(), 0.5, disabled=True))
+        assert case.delivery.state is DeliveryState.DISABLED
+        case.again(60)
+        world.run(1100)
+        assert [manual for *_, manual in case.attempts] == [False, False, True]
+        assert case.delivery.state is DeliveryState.DISABLED
+        assert world.counts["DeliveryExhausted"] == 0
+
     def test_of_a_deleted_task_is_not_made(self) -> None:
         case = sent(Answer(204))
         case.world.run(40)
@@ -333,3 +362,30 @@ class TestTheAttemptByHand:
         task = world.store.task(case.task)
         assert task is not None
         assert task.status is Status.QUEUED
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.sampled_from([204, 503, 410]), min_size=1, max_size=6),
+    st.lists(st.tuples(st.integers(40, 900), st.booleans()), min_size=1, max_size=4),
+)
+def test_every_attempt_that_was_promised_is_made_soon_and_recorded_whatever_is_lost_on_the_way(
+    answers: list[int], asked: list[tuple[int, bool]]
+) -> None:
+    case = sent(*map(Answer, answers))
+    promised = []
+    for at_s, wakes in sorted(asked):
+        with suppress(ConflictError):  # it is being sent just then
+            case.again(max(at_s, case.world.now_s), wakes=wakes)
+            promised.append(at_s)
+    case.world.run(1150)
+    records = case.world.store.attempts(case.task)
+    assert [one.number for one in records] == list(range(1, len(records) + 1))
+    manual_s = [(one.at - BEGUN).total_seconds() for one in records if one.manual]
+    for at_s in promised:
+        assert any(at_s <= made_s <= at_s + 75 for made_s in manual_s)
+    assert len(manual_s) <= len(promised)
+    assert (case.delivery.state is DeliveryState.DELIVERED) == any(one.status == 204 for one in records)
+    assert not case.delivery.manual
+    first, *others = case.world.receivers.received
+    assert {(one.message_id, one.body) for one in others} <= {(first.message_id, first.body)}
