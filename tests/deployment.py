@@ -329,6 +329,7 @@ class Deployment:
         self.invocations: list[tuple[str, Mapping[str, object]]] = []
         self.told: list[tuple[float, int]] = []  # when the notifier was told of deliveries, and of how many
         self.ticks: list[tuple[float, float]] = []  # when each tick that has ended began and ended
+        self.tells_bus = False  # whether tasks are registered so
         self.unreadable = False  # whether Parameter Store cannot be read
         self.wakes = True
         self.loses: list[str] = []  # the next invocations of these functions never arrive
@@ -553,6 +554,7 @@ class Deployment:
             notifier_function=NOTIFIER,
             task_retention_days=30,
             side_by_side=self._side_by_side,
+            tells_bus=self.tells_bus,
         )
 
     def callbacks(self) -> Callbacks:

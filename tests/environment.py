@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "NOTIFIER_FUNCTION_NAME": "notifier",
     "MASTER_SECRET_ID": "master",
     "FIRST_KEY_SECRET_ID": "first",
+    "EVENT_BUS_NAME": "studio",
     "MAX_VIDEO_BYTES": "1000",
     "VIDEO_RETENTION_DAYS": "0",
     "TASK_RETENTION_DAYS": "30",

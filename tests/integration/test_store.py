@@ -107,6 +107,7 @@ def a_request(task: Task) -> Request:
         ttl=2_000_000_000,
         metadata={"order": "4711", "name": "Zoë"},
         webhooks=(Webhook("https://example.com/hook", ("task.completed",)),),
+        tells_bus=True,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from renderbell.delivery import Answer
+from renderbell.delivery import BUS_URL, Answer
 from renderbell.poll import CAREFUL_AFTER
 from renderbell.store import Lease, Served
 from renderbell.task import Status
@@ -110,6 +110,14 @@ def provider_calls_back(world: Universe) -> None:
         world.call_back(task_id, at_s=at_s)
 
 
+def bus_hears_of_all(world: Universe) -> None:
+    """At the third time."""
+    video(world, SMALL)
+    world.tells_bus = True
+    world.receivers.answers[BUS_URL] = [Answer(None, error="bus_throttled")] * 2 + [Answer(200)]
+    world.register(processing(), succeeded(12), webhooks=[HOOK])
+
+
 def pollers_have_died(world: Universe) -> None:
     """One of two tasks is suspected of it."""
     suspect, _ = [world.register(processing(), failed(45), webhooks=[HOOK]) for _ in range(2)]
@@ -129,6 +137,7 @@ SCENARIOS = {
     "one of two endpoints is dead": Scenario(one_endpoint_is_dead, dead=frozenset({OTHER})),
     "processing is not heard": Scenario(processing_is_not_heard),
     "a provider calls back": Scenario(provider_calls_back),
+    "the bus hears of all": Scenario(bus_hears_of_all),
     "pollers have died": Scenario(pollers_have_died, (Status.FAILED,)),
 }
 

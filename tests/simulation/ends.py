@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from itertools import pairwise
 
-from renderbell.delivery import EVENT_OF_STATUS, Delivery, DeliveryState
+from renderbell.delivery import BUS_URL, EVENT_OF_STATUS, Delivery, DeliveryState
 from renderbell.items import parse_time
 from renderbell.register import Registered
 from renderbell.task import TRANSITIONS, FileKind, Status, Task
@@ -89,6 +89,8 @@ def _assert_told(
     happened = {EVENT_OF_STATUS[line.target] for line in task.history if line.target in EVENT_OF_STATUS}
     hooks = request.webhooks or world.managed
     wanted = {(hook.url, event) for hook in hooks for event in hook.events if event in happened}
+    if request.tells_bus:
+        wanted |= {(BUS_URL, event) for event in happened}
     assert found.keys() == wanted
     for (url, event), delivery in found.items():
         heard = [one for one in world.receivers.received if _is_of(one.url, one.message_id, delivery)]

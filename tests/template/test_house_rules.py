@@ -169,6 +169,21 @@ def test_the_poller_holds_no_secret_and_touches_no_video() -> None:
     assert not {action for action in actions_of("PollerFunctionRole") if action.startswith(("s3:", "secretsmanager:"))}
 
 
+def test_only_the_notifier_tells_a_bus_and_only_the_one_that_is_named() -> None:
+    (found,) = [
+        (name, statement)
+        for name, statement in roles_statements()
+        if "events" in json.dumps(statement["Action"])  # of EventBridge
+    ]
+    name, statement = found
+    assert RESOURCES[name]["Condition"] == "TellsBus"
+    assert properties(name)["Roles"] == [{"Ref": "NotifierFunctionRole"}]
+    assert statement["Action"] == "events:PutEvents"
+    named = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/${EventBusName}"
+    assert statement["Resource"] == {"Fn::If": ["BusIsArn", {"Ref": "EventBusName"}, {"Fn::Sub": named}]}
+    assert TEMPLATE["Conditions"]["TellsBus"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "EventBusName"}, ""]}]}
+
+
 # -- functions --------------------------------------------------------------------------------------------------------
 
 
@@ -682,6 +697,16 @@ def test_every_parameter_has_its_place_in_the_console() -> None:
     [
         ("AllowedPrivateCidrs", ["", "10.0.0.0/8", "10.0.0.0/8,fd00::/8"], ["10.0.0.1", "10.0.0.0/8, 1.1.1.0/24"]),
         ("PublicBaseUrl", ["", "https://renders.example.com", "http://127.0.0.1:4566/a/v1/"], ["renders.example.com"]),
+        (
+            "EventBusName",
+            ["", "default", "my.bus/1", "arn:aws-cn:events:cn-north-1:123456789012:event-bus/studio"],
+            [
+                "a bus",
+                "arn:aws:events:eu-central-1:1:event-bus/x",
+                "arn:aws:sqs:eu-central-1:123456789012:x",
+                "x" * 257,
+            ],
+        ),
         ("AlarmEmail", ["", "ops@example.com"], ["ops", "a b@example.com"]),
         ("Stage", ["v1", "prod_2"], ["", "v1/x", "v-1"]),
     ],

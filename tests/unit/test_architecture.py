@@ -32,6 +32,7 @@ LAYERS = {
     "parts": {
         *(
             "archive",
+            "bus",
             "connections",
             "cursors",
             "dial",
@@ -41,8 +42,8 @@ LAYERS = {
             "failures",
             "ids",
             "invoke",
+            "items",
         ),
-        "items",
         *("presigned", "refresh", "telemetry", "threads", "views", "webhooks"),
         *rooms("store"),
     },
@@ -137,6 +138,7 @@ ALLOWED = {
         "time.sleep",
         "uuid.uuid4",
     },
+    "bus": AWS_ERRORS | {"botocore.exceptions.ConnectTimeoutError", "botocore.exceptions.ReadTimeoutError"},
     "connections": {f"{_POWERTOOLS}.utilities.parameters.SSMProvider"},
     "dial": {  # it makes the connections
         *("certifi.where", "concurrent.futures.Future", "errno", "logging", "socket", "ssl", "time.monotonic"),

@@ -29,6 +29,7 @@ from tests.unit.raw_server import Handler, Visit, always, answer, raw_server
 
 FUNCTIONS = ("api", "authorizer", "poller", "notifier")
 CALLS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "events": ("put_events", {"Entries": [{"Source": "s", "DetailType": "d", "Detail": "{}"}]}),
     "dynamodb": ("get_item", {"TableName": "t", "Key": {"pk": {"S": "a"}, "sk": {"S": "b"}}}),
     "lambda": ("invoke", {"FunctionName": "f", "InvocationType": "Event", "Payload": b"{}"}),
     "s3": ("upload_part", {"Bucket": "b", "Key": "k", "UploadId": "u", "PartNumber": 1, "Body": b"x" * 100_000}),
@@ -111,7 +112,7 @@ def test_a_function_makes_clients_of_these_services(clients: Mapping[str, Mappin
         "api": {"dynamodb", "lambda", "s3", "secretsmanager", "ssm"},
         "authorizer": {"dynamodb", "secretsmanager"},
         "poller": {"dynamodb", "lambda", "ssm"},
-        "notifier": {"dynamodb", "s3", "secretsmanager", "ssm"},
+        "notifier": {"dynamodb", "events", "s3", "secretsmanager", "ssm"},
     }
 
 
@@ -169,6 +170,10 @@ def test_an_attempt_and_a_call_that_hangs_fit_a_deliverys_claim(
     clients: Mapping[str, Mapping[str, BaseClient]],
 ) -> None:
     assert DELIVERY_TIMEOUT_S + longest_call_s(clients["notifier"]["dynamodb"]) < CLAIM_S
+
+
+def test_the_bus_takes_no_longer_than_a_receiver_may(clients: Mapping[str, Mapping[str, BaseClient]]) -> None:
+    assert longest_call_s(clients["notifier"]["events"]) <= DELIVERY_TIMEOUT_S
 
 
 def test_starting_workers_stops_when_lambda_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
         notifier_function=settings.notifier_function_name,
         task_retention_days=settings.task_retention_days,
         side_by_side=side_by_side,
+        tells_bus=bool(settings.event_bus_name),
     )
     return ApiParts(
         tasks=tasks,
@@ -259,6 +260,7 @@ def notifier(environment: Mapping[str, str] = os.environ) -> NotifierParts:
 
     from renderbell import endpoints
     from renderbell.archive import Archive
+    from renderbell.bus import BusOrWeb, EventBus
     from renderbell.connections import Connections, parameters_under
     from renderbell.deliver import Deliverer
     from renderbell.delivery import MAX_ENDPOINTS
@@ -274,6 +276,13 @@ def notifier(environment: Mapping[str, str] = os.environ) -> NotifierParts:
     counts = Counts(Metrics())
     s3 = boto3.client("s3", config=STORING)
     store = Store(boto3.client("dynamodb", config=HOLDING), settings.table_name)
+    web = WebhookClient(
+        policy=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
+        clock=utc_now,
+    )
+    bus = None
+    if settings.event_bus_name:
+        bus = EventBus(client=boto3.client("events", config=QUICK), name=settings.event_bus_name, clock=time.monotonic)
     use_case = Notifier(
         store=store,
         archive=Archive(s3, settings.bucket_name, Downloader(), max_bytes=settings.max_video_bytes),
@@ -281,10 +290,7 @@ def notifier(environment: Mapping[str, str] = os.environ) -> NotifierParts:
         fetch=PollClient(connections_per_host=1).fetch,
         deliverer=Deliverer(
             store=store,
-            poster=WebhookClient(
-                policy=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
-                clock=utc_now,
-            ),
+            poster=BusOrWeb(web, bus),
             secrets=lambda key, at: endpoints.secrets_of(master().encode(), key, at),
             clock=utc_now,
             sleep=time.sleep,

@@ -16,6 +16,7 @@ from aws_lambda_powertools import Logger
 
 from renderbell import webhooks
 from renderbell.delivery import (
+    BUS,
     ENDPOINT_GONE,
     ENDPOINT_OFF,
     INTERNAL,
@@ -423,8 +424,11 @@ class Deliverer:
     def _note_health(self, of: Delivery, answer: Answer, seen: EndpointHealth, now: datetime) -> bool:
         """Keeps what an answer makes of its endpoint's health; whether anything was written.
 
-        Of several who note at once, one does: the others' words add nothing, or come a moment too late.
+        Of several who note at once, one does: the others' words add nothing, or come a moment too late. The bus has no
+        health: it is the operator's own, and its retries are never given up for its past.
         """
+        if of.endpoint_id == BUS:
+            return False
         health = after_answer(seen, answer, now)
         endpoint = of.owner, of.endpoint_id
         try:

@@ -25,6 +25,8 @@ TEST_EVENT = "endpoint.test"  # of no task: an owner asks for it
 DEFAULT_EVENTS = TASK_EVENTS[1:]  # `task.processing` only on request
 MAX_ENDPOINTS = 20  # a task
 MAX_ANSWER_KEPT = 1024  # bytes
+BUS = "bus"  # the endpoint, and the receiver, of what goes to the deployment's EventBridge bus
+BUS_URL = "eventbridge:bus"
 
 INTERRUPTED = "interrupted"  # the error of an attempt whose process died
 INTERNAL = "internal"  # the error of an attempt that broke on our side

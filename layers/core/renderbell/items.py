@@ -176,6 +176,7 @@ def request_attributes(request: Request) -> Attributes:
             "metadata": dict(request.metadata),
             "webhooks": [{"url": webhook.url, "events": list(webhook.events)} for webhook in request.webhooks],
             "retry_of": request.retry_of,
+            "tells_bus": request.tells_bus or None,
         }
     )
 
@@ -192,6 +193,7 @@ def request_from(task_id: str, item: Mapping[str, Any]) -> Request:
         metadata=dict(item.get("metadata", {})),
         webhooks=tuple(Webhook(hook["url"], tuple(hook["events"])) for hook in item.get("webhooks", ())),
         retry_of=item.get("retry_of"),
+        tells_bus=bool(item.get("tells_bus")),
     )
 
 

@@ -269,6 +269,7 @@ class Tasks:
     notifier_function: str
     task_retention_days: int
     side_by_side: SideBySide
+    tells_bus: bool = False
 
     def register_task(self, asked: TaskRequest, *, owner: str, base_url: str) -> Registered:
         """Begins to watch a render, or finds that the owner already does; `register` says how."""
@@ -468,7 +469,8 @@ class Tasks:
             now=now,
             deadline_s=deadline_s,
             slot=slot_of(task_id, self.slots),
-            tells_processing=any(PROCESSING in one.events for one in hooks or self.store.endpoints(owner)),
+            tells_processing=self.tells_bus
+            or any(PROCESSING in one.events for one in hooks or self.store.endpoints(owner)),
         )
         forgotten_at = task.expires_at + timedelta(days=AFTERLIFE_DAYS + self.task_retention_days)
         request = Request(
@@ -481,6 +483,7 @@ class Tasks:
             metadata=metadata,
             webhooks=hooks,
             retry_of=retry_of,
+            tells_bus=self.tells_bus,
         )
         return task, request
 

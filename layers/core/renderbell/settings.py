@@ -53,6 +53,7 @@ class ApiSettings(Settings):
     notifier_function_name: str
     master_secret_id: str
     public_base_url: str = ""
+    event_bus_name: str = ""
     video_retention_days: int = Field(ge=0)
     task_retention_days: int = Field(ge=7)
     allowed_private_cidrs: CommaSeparated = ()
@@ -84,6 +85,7 @@ class NotifierSettings(Settings):
     bucket_name: str
     connections_path: str
     master_secret_id: str
+    event_bus_name: str = ""
     max_video_bytes: int = Field(ge=1)
     allowed_private_cidrs: CommaSeparated = ()
     allow_http_webhooks: bool = False

@@ -265,7 +265,8 @@ class Request:
     """What was asked when the task was registered; written once.
 
     `base_url` starts the links to our own API; `ttl` (epoch seconds) is when the record may be forgotten. `retry_of` is
-    the task that ended in vain and that this one takes up.
+    the task that ended in vain and that this one takes up. `tells_bus` means that the deployment's EventBridge bus
+    hears of every event.
     """
 
     task_id: str
@@ -277,6 +278,7 @@ class Request:
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     webhooks: tuple[Webhook, ...] = ()
     retry_of: str | None = None
+    tells_bus: bool = False
 
 
 def new_task(

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 
 from renderbell.addresses import parse_target
-from renderbell.delivery import EVENT_OF_STATUS, MAX_ENDPOINTS, TEST_EVENT, Delivery, new_delivery
+from renderbell.delivery import BUS, BUS_URL, EVENT_OF_STATUS, MAX_ENDPOINTS, TEST_EVENT, Delivery, new_delivery
 from renderbell.endpoints import Endpoint, endpoint_id
 from renderbell.errors import AddressRefusedError
 from renderbell.signing import SECRET_PREFIX, key_of, signature
@@ -101,7 +101,7 @@ def test_body(test: Delivery) -> bytes:
 def deliveries_for(
     task: Task, request: Request, event: str, now: datetime, endpoints: Sequence[Endpoint] = ()
 ) -> tuple[Delivery, ...]:
-    """The deliveries that an event makes: one for each endpoint of the request that wants it.
+    """The deliveries that an event makes: one for each endpoint of the request that wants it, and one for the bus.
 
     A request without webhooks of its own is told to those of its owner's `endpoints`.
     """
@@ -109,19 +109,22 @@ def deliveries_for(
         urls = {endpoint_id(webhook.url): webhook.url for webhook in request.webhooks if event in webhook.events}
     else:
         urls = {one.endpoint_id: one.url for one in endpoints if one.wants(event)}
+    places = [(endpoint, receiver_of(url), url) for endpoint, url in list(urls.items())[:MAX_ENDPOINTS]]
+    if request.tells_bus:
+        places.append((BUS, BUS, BUS_URL))
     return tuple(
         new_delivery(
             task_id=task.task_id,
             owner=task.owner,
             event=event,
             endpoint_id=endpoint,
-            receiver=receiver_of(url),
+            receiver=receiver,
             url=url,
             slot=task.slot,
             ttl=request.ttl,
             now=now,
         )
-        for endpoint, url in list(urls.items())[:MAX_ENDPOINTS]
+        for endpoint, receiver, url in places
     )
 
 
