@@ -101,6 +101,16 @@ def processing_is_not_heard(world: Universe) -> None:
     world.register(*script, webhooks=[HOOK], events=["task.processing", "task.completed"])
 
 
+def owners_endpoints(world: Universe) -> None:
+    """A task without webhooks of its own; one of the endpoints is dead, the other is tested meanwhile."""
+    video(world, SMALL)
+    world.receivers.answers[OTHER] = [Answer(503)]
+    sound = world.manage(HOOK, events=["task.processing", "task.completed"], headers={"X-Team": "orders"})
+    world.manage(OTHER)
+    world.register(processing(), succeeded(12))
+    world.test_endpoint(sound, at_s=30)
+
+
 def pollers_have_died(world: Universe) -> None:
     """One of two tasks is suspected of it."""
     suspect, _ = [world.register(processing(), failed(45), webhooks=[HOOK]) for _ in range(2)]
@@ -119,6 +129,7 @@ SCENARIOS = {
     "an endpoint fails twice": Scenario(endpoint_that_fails_twice),
     "one of two endpoints is dead": Scenario(one_endpoint_is_dead, dead=frozenset({OTHER})),
     "processing is not heard": Scenario(processing_is_not_heard),
+    "an owner's endpoints": Scenario(owners_endpoints, dead=frozenset({OTHER})),
     "pollers have died": Scenario(pollers_have_died, (Status.FAILED,)),
 }
 
