@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from renderbell.archive import Archive
 from renderbell.delivery import Answer
-from renderbell.endpoints import SigningKey
+from renderbell.endpoints import Endpoint, SigningKey
 from renderbell.errors import (
     AlreadyRegisteredError,
     ConfigurationError,
@@ -484,6 +484,14 @@ class Universe(Deployment):
             return task_id
 
         self.start(API_FUNCTION, delete, delay_s=at_s - self.now_s)
+
+    def test_endpoint(self, endpoint: Endpoint, *, at_s: float) -> None:
+        """Lets the owner test an endpoint at a time."""
+
+        def test() -> str:
+            return self.endpoints().test(endpoint.endpoint_id, owner=OWNER).task_id
+
+        self.start(API_FUNCTION, test, delay_s=at_s - self.now_s)
 
     def invoke(self, function_name: str, payload: Mapping[str, object]) -> None:
         """Starts a function some time later, or never, or twice."""

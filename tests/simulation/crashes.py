@@ -118,6 +118,16 @@ def bus_hears_of_all(world: Universe) -> None:
     world.register(processing(), succeeded(12), webhooks=[HOOK])
 
 
+def owners_endpoints(world: Universe) -> None:
+    """A task without webhooks of its own; one of the endpoints is dead, the other is tested meanwhile."""
+    video(world, SMALL)
+    world.receivers.answers[OTHER] = [Answer(503)]
+    sound = world.manage(HOOK, events=["task.processing", "task.completed"], headers={"X-Team": "orders"})
+    world.manage(OTHER)
+    world.register(processing(), succeeded(12))
+    world.test_endpoint(sound, at_s=30)
+
+
 def pollers_have_died(world: Universe) -> None:
     """One of two tasks is suspected of it."""
     suspect, _ = [world.register(processing(), failed(45), webhooks=[HOOK]) for _ in range(2)]
@@ -138,6 +148,7 @@ SCENARIOS = {
     "processing is not heard": Scenario(processing_is_not_heard),
     "a provider calls back": Scenario(provider_calls_back),
     "the bus hears of all": Scenario(bus_hears_of_all),
+    "an owner's endpoints": Scenario(owners_endpoints, dead=frozenset({OTHER})),
     "pollers have died": Scenario(pollers_have_died, (Status.FAILED,)),
 }
 

@@ -13,6 +13,7 @@ from renderbell.items import parse_time
 from renderbell.register import Registered
 from renderbell.task import TRANSITIONS, FileKind, Status, Task
 from renderbell.webhooks import message_id
+from tests.deployment import OWNER
 from tests.universe import Universe
 
 TRIES = 10
@@ -32,6 +33,7 @@ def assert_all_ended_well(
     for task in tasks:
         _assert_one_end(task)
         _assert_told(world, task, dead, gone, refused)
+    _assert_tests_ended(world, dead)
     _assert_same_messages(world)
     _assert_whole_objects(world, tasks)
     for item in world.items():
@@ -107,6 +109,18 @@ def _assert_told(
 
 def _is_of(url: str, message: str, delivery: Delivery) -> bool:
     return url == delivery.url and message == message_id(delivery.task_id, delivery.event)
+
+
+def _assert_tests_ended(world: Universe, dead: Collection[str]) -> None:
+    """Asserts that whoever was told that a test is sent finds it heard, and its attempts recorded."""
+    tests = {
+        one.task_id: one for made in world.managed for one in world.store_of_tests.tests_of(OWNER, made.endpoint_id)
+    }
+    answered = {answer.result for answer in world.answers if answer.asked == "test"}
+    assert answered <= tests.keys(), "a test that was answered is not there"
+    for test in tests.values():
+        assert test.state is (DeliveryState.EXHAUSTED if test.url in dead else DeliveryState.DELIVERED)
+        assert any(_is_of(one.url, one.message_id, test) for one in world.receivers.received), "a test was never heard"
 
 
 def _assert_same_messages(world: Universe) -> None:

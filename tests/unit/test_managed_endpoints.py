@@ -13,7 +13,7 @@ from renderbell.endpoints import Endpoint, SigningKey, derive_secret, hidden_in,
 from renderbell.errors import ConflictError
 from renderbell.manage import EndpointChange
 from renderbell.store import AttemptCounts
-from tests.deployment import API_FUNCTION, MASTER, OWNER, Deployment, failed, processing
+from tests.deployment import API_FUNCTION, MASTER, OWNER, Deployment, Receivers, failed, processing
 from tests.fakes import captured_log
 from tests.virtual import START
 
@@ -82,6 +82,21 @@ class TestWhoIsTold:
         world = Deployment()
         told(world, webhooks=[HOOK])
         assert not [item for item in world.table.items() if item["sk"]["S"].startswith("COUNT#")]
+
+    def test_a_fault_of_ours_is_not_counted_against_an_endpoint(self) -> None:
+        world = Deployment()
+        world.receivers = BrokenSender(world.world)
+        endpoint = world.manage(HOOK)
+        assert only(world, told(world)).last_error == INTERNAL
+        assert counted(world, endpoint) is None
+        assert world.store.endpoint_health(OWNER, endpoint.endpoint_id) == HEALTHY
+
+
+class BrokenSender(Receivers):
+    """Breaks before anything is sent."""
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float = 15.0) -> Answer:
+        raise RuntimeError("ours")
 
 
 class TestWhatIsSent:
