@@ -18,6 +18,14 @@ from tests.e2e.hostile import Hostile
 
 POLL_INTERVAL_S = 1.0
 
+# Further owners' connections to one of the simulated providers: of two together, of one alone, and one polled seldom.
+SHARED, PRIVATE, CONTRACT = "shared", "alphas-own", "contract"
+OWNERS_CONNECTIONS: dict[str, dict[str, object]] = {
+    SHARED: {"owners": ["alpha", "beta"], "poll_interval_s": 1},
+    PRIVATE: {"owners": ["alpha"], "poll_interval_s": 1},
+    CONTRACT: {"owners": ["contract"], "poll_interval_s": 300},
+}
+
 
 def first_of_its_kind(stack: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Fails where another process of this run has deployed the same stack: `tests/conftest.py` should prevent it."""
@@ -39,7 +47,9 @@ def client(tmp_path_factory: pytest.TempPathFactory, hostile: Hostile, unwoken: 
     with running_house(
         tmp_path_factory.mktemp("house"), say=lambda text: None, poll_interval_s=POLL_INTERVAL_S
     ) as house:
-        for connection in hostile.connections():  # before a function has read any
+        jimmy = _connection(house.simulators, "jimmy")
+        more = [{**jimmy, "name": name, **told} for name, told in OWNERS_CONNECTIONS.items()]
+        for connection in (*hostile.connections(), *more):  # before a function has read any
             put_connection(house.stack.aws_endpoint_url, house.stack.name, connection)
         yield Client(house)
 

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import requests
 
-from local.stack import put_connection
 from tests.e2e.client import Client
+from tests.e2e.conftest import PRIVATE, SHARED
 
 pytestmark = pytest.mark.e2e
 
-SHARED, PRIVATE = "shared", "alphas-own"  # connections: of both owners, and of the first
 SINCE = "2020-01-01T00:00:00Z"
 
 
@@ -63,7 +62,7 @@ ROUTES = [
     Route("GET", "/endpoints/{endpoint}/secret", 200, 404, 403),
     Route("PATCH", "/endpoints/{endpoint}", 200, 404, 403, {"description": "changed"}),
     Route("POST", "/endpoints/{endpoint}/test", 202, 404, 403),
-    Route("POST", "/endpoints/{endpoint}/recover", 200, 404, 403, {"since": SINCE}),
+    Route("POST", "/endpoints/{endpoint}/recover", 202, 404, 403, {"since": SINCE}),
     Route("POST", "/endpoints/{endpoint}/rotate-secret", 200, 404, 403),
     Route("DELETE", "/endpoints/{endpoint}", 204, 404, 403),
     Route("POST", "/endpoints", 201, 201, 403, {"url": "{hook}"}),
@@ -125,10 +124,7 @@ class Owners:
 
 @pytest.fixture(scope="module")
 def owners(client: Client) -> Owners:
-    stack, owners = client.house.stack, Owners(client)
-    provider = next(one for one in client.house.simulators.connections(poll_interval_s=1) if one["type"] == "jimmy")
-    put_connection(stack.aws_endpoint_url, stack.name, {**provider, "name": SHARED, "owners": ["alpha", "beta"]})
-    put_connection(stack.aws_endpoint_url, stack.name, {**provider, "name": PRIVATE, "owners": ["alpha"]})
+    owners = Owners(client)
     spare = owners.mint("alpha", "read")
     owners.keys = {
         "alpha": owners.mint("alpha", "write")["key"],
@@ -136,7 +132,6 @@ def owners(client: Client) -> Owners:
         "alpha, admin": owners.mint("alpha", "admin")["key"],
         "beta": owners.mint("beta", "write")["key"],
     }
-    client.until(lambda: {PRIVATE, SHARED} <= _connections(owners), "the connections", limit_s=120)
     owners.client.house.receiver.order("/hooks/alpha", secret=owners.get("/webhook-secret")["secret"])
     completed = owners.task("jimmy", seconds=0, size_bytes=100_000)
     failed = owners.task("jimmy", seconds=0, outcome="fail")
@@ -155,10 +150,6 @@ def owners(client: Client) -> Owners:
         "hook": hook,
     }
     return owners
-
-
-def _connections(owners: Owners) -> set[str]:
-    return {one["name"] for one in owners.get("/connections")["connections"]}
 
 
 def _is_told(task: Mapping[str, Any]) -> bool:
