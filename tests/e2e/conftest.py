@@ -18,12 +18,11 @@ from tests.e2e.hostile import Hostile
 
 POLL_INTERVAL_S = 1.0
 
-# Further owners' connections to one of the simulated providers: of two together, of one alone, and one polled seldom.
-SHARED, PRIVATE, CONTRACT = "shared", "alphas-own", "contract"
+# Further owners' connections to one of the simulated providers: of two together, and of one alone.
+SHARED, PRIVATE = "shared", "alphas-own"
 OWNERS_CONNECTIONS: dict[str, dict[str, object]] = {
     SHARED: {"owners": ["alpha", "beta"], "poll_interval_s": 1},
     PRIVATE: {"owners": ["alpha"], "poll_interval_s": 1},
-    CONTRACT: {"owners": ["contract"], "poll_interval_s": 300},
 }
 
 
