@@ -543,7 +543,8 @@ class RandomWorld:
             # Whoever takes over goes on with the pauses of the one before, unless that one died or lost its word.
             faultless = self.weather in {CALM, LAGGING}
             over = tightest(self.witness.polls[name], rate, self.witness.takings, 0.0 if faultless else 1 + rate)
-            most_over = self.universe.settings.workers
+            # One that stood still as it began to ask does so when it goes on, and begins the next in time.
+            most_over = self.universe.settings.workers + bool(self.weather.pauses)
             assert over <= most_over, f"{name}: {over:.1f} polls more than {rate} a second allow, for all workers"
         most = rate * RATE_WINDOW_S + self.allowance(rate)
         for index, begin_s in enumerate(times):
