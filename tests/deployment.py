@@ -17,6 +17,7 @@ from standardwebhooks import Webhook
 
 from renderbell import endpoints
 from renderbell.callbacks import Callbacks
+from renderbell.connections import Connections
 from renderbell.deliver import Deliverer
 from renderbell.delivery import DEFAULT_EVENTS, Answer
 from renderbell.egress import EgressPolicy
@@ -498,7 +499,7 @@ class Deployment:
         """The time as the running process knows it."""
         return self.world.now()
 
-    def configured(self) -> _Connections:
+    def configured(self) -> _Connections | Connections:
         """The connections, as a process reads them."""
         return _Connections(self)
 
@@ -655,6 +656,12 @@ class _Connections:
 
     def get(self, name: str) -> Connection | None:
         return self.all().get(name)
+
+    def known(self, name: str) -> Connection | None:
+        return self.get(name)
+
+    def freshen(self) -> None:
+        pass
 
     def all(self) -> Mapping[str, Connection]:
         if self.world.unreadable:

@@ -125,16 +125,22 @@ class FakeStore:
 class FakeConnections:
     """The operator's connections, by name."""
 
-    known: dict[str, Connection] = field(default_factory=dict)
+    by_name: dict[str, Connection] = field(default_factory=dict)
 
     def get(self, name: str) -> Connection | None:
-        return self.known.get(name)
+        return self.by_name.get(name)
+
+    def known(self, name: str) -> Connection | None:
+        return self.get(name)
+
+    def freshen(self) -> None:
+        pass
 
     def all(self) -> Mapping[str, Connection]:
-        return self.known
+        return self.by_name
 
     def add(self, connection: Connection) -> None:
-        self.known[connection.name] = connection
+        self.by_name[connection.name] = connection
 
 
 @dataclass

@@ -19,6 +19,7 @@ from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterEr
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from renderbell.archive import Archive
+from renderbell.connections import Connections
 from renderbell.delivery import Answer
 from renderbell.endpoints import Endpoint, SigningKey
 from renderbell.errors import (
@@ -584,7 +585,7 @@ class Universe(Deployment):
 
     # -- what leaves a process ----------------------------------------------------------------------------------------
 
-    def configured(self) -> _Connections:
+    def configured(self) -> _Connections | Connections:
         """The connections; a process reads them once."""
         process = self.world.process
         if process is not None and "connections" not in process.knows:

@@ -166,7 +166,7 @@ def test_connections_that_cannot_be_read_are_our_trouble_whatever_the_call_is(wo
     def unreadable(name: str) -> None:
         raise ConfigurationError("connections cannot be read")
 
-    world.connections.get = unreadable  # type: ignore[method-assign]
+    world.connections.known = unreadable  # type: ignore[method-assign]
     for name in ("studio", "nobody"):
         world.hear(connection=name).problem(500, "internal_error")
 

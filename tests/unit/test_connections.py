@@ -93,6 +93,60 @@ def test_parameters_are_read_once_a_minute() -> None:
     assert parameters.reads == 2
 
 
+def test_a_new_name_is_looked_for_again_before_it_is_unknown_but_not_at_every_call() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+    connections = Connections(parameters, clock)
+    connections.get("studio")
+    parameters.texts["late"] = STUDIO
+    clock.now += RETRY_S - 1
+    assert connections.get("late") is None
+    assert parameters.reads == 1, "it was read a moment ago"
+    clock.now += 1
+    assert connections.known("late") is None, "who must not wait is told what is known"
+    assert connections.get("late") is not None
+    for _ in range(10):
+        assert connections.get("nobody") is None
+    assert parameters.reads == 2
+
+
+def test_a_new_name_that_cannot_be_looked_for_is_unknown_and_not_asked_for_at_every_call() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+    connections = Connections(parameters, clock)
+    connections.get("studio")
+    clock.now += RETRY_S
+    parameters.trouble = RuntimeError("throttled")
+    for _ in range(10):
+        assert connections.get("late") is None
+    assert connections.get("studio") is not None
+    assert parameters.reads == 2
+
+
+def test_those_who_look_for_a_new_name_together_share_one_reading() -> None:
+    clock = Seconds()
+    parameters = SlowParameters(clock, studio=STUDIO)
+    connections = Connections(parameters, clock)
+    connections.get("studio")
+    clock.now += RETRY_S
+    parameters.slow, parameters.texts["late"] = True, STUDIO
+    with ThreadPoolExecutor(4) as threads:
+        waiting = [threads.submit(connections.get, "late") for _ in range(4)]
+        assert parameters.asked.wait(10)
+        parameters.answers.set()
+        assert all(one.result(10) is not None for one in waiting)
+    assert parameters.reads == 2
+
+
+def test_the_list_is_as_it_was_five_seconds_ago_at_most() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+    connections = Connections(parameters, clock)
+    assert set(connections.all()) == {"studio"}
+    parameters.texts["late"] = STUDIO
+    clock.now += RETRY_S
+    for _ in range(3):
+        assert set(connections.all()) == {"studio", "late"}
+    assert parameters.reads == 2
+
+
 def test_an_unchanged_connection_stays_the_same_object() -> None:
     parameters, clock = Parameters(studio=STUDIO), Seconds()
     connections = Connections(parameters, clock)
@@ -249,6 +303,24 @@ def test_a_tick_goes_on_with_the_old_values_while_they_are_read_elsewhere() -> N
     elsewhere.pop()()
     assert connections.get("studio") is not before
     assert parameters.reads == 2
+
+
+def test_freshening_has_what_is_old_read_elsewhere_and_never_waits() -> None:
+    parameters, clock = Parameters(studio=STUDIO), Seconds()
+    elsewhere: list[Callable[[], None]] = []
+    connections = Connections(parameters, clock, elsewhere.append)
+    connections.freshen()
+    assert (parameters.reads, len(elsewhere)) == (0, 0), "the first reading is for who needs it"
+    connections.get("studio")
+    connections.freshen()
+    assert not elsewhere
+    clock.now += MAX_AGE_S
+    connections.freshen()
+    assert len(elsewhere) == 1
+    elsewhere.pop()()
+    clock.now += STALE_S + 1
+    connections.freshen()
+    assert (parameters.reads, len(elsewhere)) == (2, 0), "what is too old is read where it is needed"
 
 
 def test_a_reading_that_cannot_be_started_is_started_later() -> None:

@@ -127,7 +127,7 @@ def test_a_connection_that_is_gone_or_no_longer_the_owners_deletes_nothing(gone:
     world = Studio()
     task_id = world.ended()
     if gone:
-        world.connections.known.clear()
+        world.connections.by_name.clear()
     else:
         world.connect("studio", "rival", type="moneyprinterturbo", base_url=BASE)
     (problem,) = world.delete(task_id).problem(422, "invalid_input")["errors"]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
+from renderbell.connections import Connections
 from renderbell.delivery import Answer
 from renderbell.errors import ProviderProtocolError, ProviderTaskNotFound, ProviderUnavailable
 from renderbell.jobs import Found
-from renderbell.providers import Observation, ProviderState
+from renderbell.poll import Poller
+from renderbell.providers import Connection, HttpRequest, HttpResponse, Observation, ProviderState
 from renderbell.store import Lease, Served
 from renderbell.task import Status, Task, advance, set_apart
 from tests.deployment import NOTIFIER, POLLER, Deployment, Said, failed, processing, succeeded
-from tests.virtual import START
+from tests.virtual import START, VirtualPool
 
 HOOK = "https://example.com/hook"
 
@@ -213,6 +216,58 @@ class TestATask:
         assert kept.status is Status.PROCESSING
         assert kept.last_poll_error is not None
         assert kept.last_poll_error.kind == "auth"
+
+
+class WarmProcess(Deployment):
+    """All ticks run in one process, which keeps what it has read of Parameter Store."""
+
+    def __init__(self, reads_after_s: float | None = None) -> None:
+        super().__init__(one_process=True)
+        self.parameters: dict[str, str] = {}
+        self.hosts: list[str] = []  # that were asked
+        self.save("studio")
+        self._known = Connections(
+            lambda: dict(self.parameters),
+            lambda: seconds(self.clock()),
+            spawn=lambda read: read() if reads_after_s is None else self.world.spawn(read, delay_s=reads_after_s),
+        )
+
+    def save(self, name: str, host: str = "studio") -> None:
+        account = {"type": "jimmy", "base_url": f"https://{host}.example.com", "poll_interval_s": 300}
+        self.parameters[name] = json.dumps(account)
+
+    def configured(self) -> Connections:
+        return self._known
+
+    def poller(self, pool: VirtualPool | None = None) -> Poller:
+        return replace(super().poller(pool), fetch=self._fetch)
+
+    def _fetch(self, connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        self.hosts.append(request.url.split("/")[2])
+        return self.provider.fetch(connection, request, timeout_s)
+
+
+class TestAWarmProcess:
+    @pytest.mark.parametrize("after_s", [7, 30, 59, 61, 250])
+    def test_knows_a_connection_that_was_saved_since_at_its_first_poll(self, after_s: float) -> None:
+        world = WarmProcess()
+        world.register(processing(), at_s=0)
+        world.tick_every_minute(until_s=400)
+        world.world.at(START + timedelta(seconds=after_s - 1), lambda: world.save("late"))
+        world.connect("late", poll_interval_s=300)
+        task = world.register(succeeded(), connection="late", at_s=after_s)
+        world.run(after_s + 4)
+        assert world.polls(task)
+        assert world.task(task).last_poll_error is None
+
+    def test_asks_a_connection_that_was_changed_while_it_idled_as_it_is_now(self) -> None:
+        world = WarmProcess(reads_after_s=2)
+        world.register(succeeded(), at_s=0)
+        world.tick_every_minute(until_s=400)
+        world.world.at(START + timedelta(seconds=20), lambda: world.save("studio", host="moved"))
+        world.register(succeeded(), at_s=185)
+        world.run(190)
+        assert world.hosts == ["studio.example.com", "moved.example.com"]
 
 
 class TestATick:

@@ -90,7 +90,7 @@ def test_a_connection_that_is_gone_or_no_longer_the_owners_is_409() -> None:
     old = ended(world)
     world.connect("studio", "rival")
     world.call("POST", f"/tasks/{old}/retry").problem(409, "unknown_connection")
-    world.connections.known.clear()
+    world.connections.by_name.clear()
     world.call("POST", f"/tasks/{old}/retry").problem(409, "unknown_connection")
 
 

@@ -35,7 +35,7 @@ class Connections(Protocol):
     """What is used of the operator's connections."""
 
     def get(self, name: str) -> Connection | None:
-        """The connection, if there is one; raises `ConfigurationError` where they cannot be read."""
+        """The connection, if there is one by now; raises `ConfigurationError` where they cannot be read."""
 
 
 Fetch = Callable[[Connection, HttpRequest, float], HttpResponse]

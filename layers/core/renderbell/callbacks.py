@@ -45,7 +45,7 @@ class CallbackStore(TransitionStore, Protocol):
 class Connections(Protocol):
     """What is used of the operator's connections."""
 
-    def get(self, name: str) -> Connection | None: ...
+    def known(self, name: str) -> Connection | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Callbacks:
 
         Raises `CallbackRefusedError`, whatever is wrong with the call, its signature or the connection.
         """
-        connection = self.connections.get(name)
+        connection = self.connections.known(name)  # a stranger's names have nothing read
         lowered = {header.lower(): value for header, value in headers.items()}
         callback = verify_callback(connection, lowered, body, self.clock())
         if connection is None or callback is None:

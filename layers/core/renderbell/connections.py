@@ -92,12 +92,20 @@ class Connections:
         self._held = Refreshed("connections", read, clock, max_age_s=MAX_AGE_S, spawn=spawn)
 
     def get(self, name: str) -> Connection | None:
-        """The connection of that name, if there is a valid one."""
+        """The connection of that name, if there is a valid one; a new name is looked for again, at most every 5 s."""
+        return self.known(name) or self._held.newest().connections.get(name)
+
+    def known(self, name: str) -> Connection | None:
+        """The connection of that name among those that were read last: one saved since is missing for a minute."""
         return self._held.get().connections.get(name)
 
+    def freshen(self) -> None:
+        """Begins to read again what is older than a minute, so that it is there when it is asked for."""
+        self._held.freshen()
+
     def all(self) -> Mapping[str, Connection]:
-        """All valid connections by name."""
-        return MappingProxyType(self._held.get().connections)
+        """All valid connections by name, as they were 5 s ago at most."""
+        return MappingProxyType(self._held.newest().connections)
 
     def problems(self) -> Mapping[str, str]:
         """Why which parameter is no valid connection."""

@@ -34,7 +34,7 @@ from renderbell.jobs import (
     Renewed,
 )
 from renderbell.outbox import Outbox
-from renderbell.providers import poll_schedule_for
+from renderbell.providers import Connection, poll_schedule_for
 from renderbell.schedule import PollSchedule
 from renderbell.store import DueDelivery, Lease, Served, UnreadableItem, UnreadableItemError
 from renderbell.task import Step, Task
@@ -66,6 +66,16 @@ class Pool(Protocol):
         """What jobs have returned, at least one unless the time runs out before."""
 
 
+class KnownConnections(Connections, Protocol):
+    """What is used of the operator's connections."""
+
+    def known(self, name: str) -> Connection | None:
+        """As `get`, among those that were read last; nobody waits, but for the very first reading."""
+
+    def freshen(self) -> None:
+        """Begins to read again what is old."""
+
+
 @dataclass(frozen=True, slots=True)
 class PollSettings:
     """How the work is divided."""
@@ -84,7 +94,7 @@ class Poller:
     """What a tick needs."""
 
     store: PollStore
-    connections: Connections
+    connections: KnownConnections
     fetch: Fetch
     notify: Callable[[Mapping[str, object]], None]
     clock: Callable[[], datetime]
@@ -148,6 +158,7 @@ class _Tick:
 
     def run(self) -> None:
         """Look, take the lease, poll until relieved or until nothing is left, release, look once more."""
+        self._p.connections.freshen()  # an idle process would poll with what it knew long ago
         first = self._look_now(None)
         if not first.found:
             logger.info("nothing due", extra={"worker": self._worker})
@@ -524,7 +535,7 @@ class _Tick:
 
     def _terms(self, name: str) -> Terms:
         try:
-            connection = self._p.connections.get(name)
+            connection = self._p.connections.known(name)
         except ConfigurationError:  # Parameter Store cannot be read: its tasks are kept, and asked later
             return Terms(UNKNOWN_SCHEDULE, known=False)
         if connection is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -67,6 +68,7 @@ class Refreshed(Generic[T]):
         self._reads = 0
         self._held: _Held[T] | None = None  # replaced as a whole, so it is read without the lock
         self._hopeless_until: float | None = None
+        self._tried_at: float | None = None
 
     def get(self) -> T:
         """The value; raises `ConfigurationError` where there is none that may be used."""
@@ -90,6 +92,21 @@ class Refreshed(Generic[T]):
             raise ConfigurationError(f"{self._what} cannot be read")
         return held.value
 
+    def newest(self) -> T:
+        """The value as it stands now: read again, and waited for, unless that was tried within the last 5 s."""
+        reads = self._reads
+        if self._tried_at is None or self._clock() - self._tried_at >= RETRY_S:
+            self._reading.acquire()
+            self._refresh(reads)
+        return self.get()
+
+    def freshen(self) -> None:
+        """Has a value that is old but may still be used read again; `spawn` says who waits for that."""
+        held = self._held
+        if held is not None and self._clock() - held.read_at <= STALE_S:
+            with suppress(ConfigurationError):
+                self.get()
+
     def _refresh(self, reads: int) -> None:
         """Reads again unless another has done so since `reads`, whose result is ours too; gives the lock back."""
         try:
@@ -104,14 +121,15 @@ class Refreshed(Generic[T]):
         try:
             value = self._read(held.value if held is not None else None)
         except Exception as error:  # whatever the client raises, an old value is better than none
-            now = self._clock()
+            now = self._tried_at = self._clock()
             logger.warning(f"{self._what} cannot be read", extra={"error": _word(error)})
             usable = held is not None and now - held.read_at <= STALE_S
             self._hopeless_until = None if usable else now + RETRY_S
             self._held = replace(held, next_read_at=now + RETRY_S) if held is not None and usable else None
             return
         self._hopeless_until = None
-        self._held = _Held(value, began, self._clock() + self._max_age_s)  # a slow read must not be due at its end
+        self._tried_at = self._clock()
+        self._held = _Held(value, began, self._tried_at + self._max_age_s)  # a slow read must not be due at its end
 
 
 def _word(error: BaseException) -> str:
