@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 
+from renderbell.delivery import DeliveryState
+from tests.dynamodb import TransactionCanceledException
 from tests.http_api import HOOK, Answer, World
 
 RENDER = {"connection": "studio", "provider_task_id": "job-7"}
@@ -67,14 +73,71 @@ def test_keys_are_an_owners_own() -> None:
     assert (theirs.status, replayed(theirs)) == (201, False)
 
 
-def test_a_refusal_is_kept_like_any_answer() -> None:
+def test_a_refusal_is_not_kept_and_the_call_is_made_once_what_forbade_it_has_passed() -> None:
     world = World()
-    world.registered(webhook_url=HOOK)
-    refused = register(world, "a", RENDER | {"webhook_url": HOOK + "/other"})
-    refused.problem(409, "already_registered")
-    again = register(world, "a", RENDER | {"webhook_url": HOOK + "/other"})
-    assert again.text == refused.text
-    assert replayed(again)
+    running = world.registered(webhook_url=HOOK)
+    other = RENDER | {"webhook_url": HOOK + "/other"}
+    register(world, "a", other).problem(409, "already_registered")
+    again = register(world, "a", other)
+    again.problem(409, "already_registered")
+    assert not replayed(again)
+    world.call("POST", f"/tasks/{running}/cancel")
+    made = register(world, "a", other)
+    assert (made.status, replayed(made)) == (201, False)
+    assert replayed(register(world, "a", other))
+
+
+def test_after_a_refusal_the_key_is_free_for_the_corrected_request() -> None:
+    world = World()
+    register(world, "a", RENDER | {"deadline_s": "soon"}).problem(422, "invalid_input")
+    register(world, "a", {"connection": "nobody", "provider_task_id": "job-7"}).problem(422, "invalid_input")
+    assert register(world, "a").status == 201
+
+
+def test_what_is_sent_just_then_is_sent_again_under_the_same_key_once_it_was() -> None:
+    world = World()
+    world.call("POST", "/endpoints", {"url": HOOK})
+    task_id = world.registered()
+    world.call("POST", f"/tasks/{task_id}/cancel")
+    (delivery,) = world.store.deliveries(task_id)
+    held = world.store.claim_delivery(delivery, "another", world.clock() + timedelta(seconds=60))
+    assert held is not None
+    again = partial(world.call, "POST", f"/tasks/{task_id}/redeliver", headers={"Idempotency-Key": "a"})
+    again().problem(409, "try_again")
+    sent = replace(held, token=None, state=DeliveryState.DELIVERED, due_at=None)
+    assert world.store.finish_delivery(held, sent)
+    assert again().status == 202
+    assert replayed(again())
+
+
+def test_a_batch_with_a_fault_of_ours_in_it_is_made_again() -> None:
+    world = World()
+    batch = {"tasks": [{"connection": "nobody", "provider_task_id": "x"}, RENDER, OTHER]}
+    send = partial(world.call, "POST", "/tasks/batch", batch, headers={"Idempotency-Key": "a"})
+    world.client.before["transact_write_items"] = _in_trouble
+    assert [one["status"] for one in send().json["results"]] == [422, 500, 201]
+    again = send()
+    assert 500 not in [one["status"] for one in again.json["results"]]
+    assert not replayed(again)
+    assert len(world.task_ids()) == 2
+    assert (replayed(send()), send().text) == (True, again.text)
+
+
+def test_a_batch_with_another_registration_of_the_same_render_in_flight_is_made_again() -> None:
+    world = World()
+    send = partial(world.call, "POST", "/tasks/batch", {"tasks": [RENDER]}, headers={"Idempotency-Key": "a"})
+
+    def busy() -> None:
+        world.client.before["transact_write_items"] = busy
+        told: Any = {"Error": {}, "CancellationReasons": [{"Code": "TransactionConflict"}, {"Code": "None"}]}
+        raise TransactionCanceledException(told, "TransactWriteItems")
+
+    world.client.before["transact_write_items"] = busy
+    (refused,) = send().json["results"]
+    assert refused["problem"]["code"] == "try_again"
+    del world.client.before["transact_write_items"]
+    again = send()
+    assert ([one["status"] for one in again.json["results"]], replayed(again)) == ([201], False)
 
 
 def test_after_a_fault_of_ours_the_call_is_made_again() -> None:

@@ -1,6 +1,6 @@
-"""Calls that may be repeated: the first answer under an `Idempotency-Key` is kept for a day and given again.
+"""Calls that may be repeated: what was done under an `Idempotency-Key` is kept for a day, and its answer given again.
 
-    first call      begin (running) ── do ── keep the answer
+    first call      begin (running) ── do ── keep the answer, if all of it is done
     meanwhile       begin refused: it runs          -> ConflictError `request_running`
     later, equal    the kept answer
     later, other    InvalidInputError `idempotency_key_reused`
@@ -23,7 +23,7 @@ from aws_lambda_powertools import Logger
 from renderbell.errors import ConflictError, InvalidInputError
 from renderbell.store import KeptAnswer
 
-__all__ = ["HEADER", "KEY_PATTERN", "Idempotency", "IdempotencyStore", "fingerprint_of"]
+__all__ = ["HEADER", "KEY_PATTERN", "Idempotency", "IdempotencyStore", "Said", "fingerprint_of"]
 
 HEADER = "Idempotency-Key"
 KEPT = timedelta(hours=24)
@@ -45,6 +45,21 @@ class IdempotencyStore(Protocol):
     def drop_answer(self, owner: str, key_hash: str, token: str) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer; one is not `complete` if a part of what was asked shall be tried again."""
+
+    status: int
+    content_type: str
+    body: str
+    complete: bool = True
+
+    @property
+    def keepable(self) -> bool:
+        """Whether a repetition gets it again: a refusal has done nothing, and what forbade it may pass."""
+        return 200 <= self.status < 300 and self.complete
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idempotency:
     """Does each call once under its key; keys are the owner's own."""
@@ -53,13 +68,12 @@ class Idempotency:
     clock: Callable[[], datetime]
     new_token: Callable[[], str]
 
-    def once(
-        self, owner: str, key: str, fingerprint: str, do: Callable[[], tuple[int, str, str]]
-    ) -> tuple[int, str, str, bool]:
-        """The answer (status, content type, body) of `do`, or of an equal call before, and whether it is that.
+    def once(self, owner: str, key: str, fingerprint: str, do: Callable[[], Said]) -> tuple[Said, bool]:
+        """The answer of `do`, or of an equal call before, and whether it is that.
 
-        An answer of 5xx is not kept: the call may be made again. Raises `InvalidInputError` for a key that cannot be
-        one or has been used for something else, `ConflictError` while the call before still runs.
+        Only what was done is kept: after a refusal, or a fault of ours, the call may be made again. Raises
+        `InvalidInputError` for a key that cannot be one or has been used for something else, `ConflictError` while the
+        call before still runs.
         """
         if not _KEY.fullmatch(key):
             raise InvalidInputError(
@@ -72,23 +86,24 @@ class Idempotency:
         if known is not None and known.fingerprint != fingerprint:
             raise InvalidInputError(HEADER, "was used for another request", code="idempotency_key_reused")
         if known is not None and known.status is not None:
-            return known.status, known.content_type, known.body, True
+            return Said(known.status, known.content_type, known.body), True
         begun = KeptAnswer(fingerprint, self.new_token(), now + RUNNING, now + KEPT)
         running = known is not None and now < known.running_until
         if running or not self.store.begin_answer(owner, key_hash, begun, seen=seen):
             raise ConflictError("the same request is still running; try again", code="request_running")
-        status, content_type, body = do()
+        said = do()
         try:
-            self._end(owner, key_hash, replace(begun, status=status, content_type=content_type, body=body))
+            self._end(owner, key_hash, begun, said)
         except Exception:  # what was done is done; the note runs out
             logger.exception("answer not kept", extra={"owner": owner})
-        return status, content_type, body, False
+        return said, False
 
-    def _end(self, owner: str, key_hash: str, answer: KeptAnswer) -> None:
-        if answer.status is None or answer.status >= 500:
-            self.store.drop_answer(owner, key_hash, answer.token)
-        else:
+    def _end(self, owner: str, key_hash: str, begun: KeptAnswer, said: Said) -> None:
+        if said.keepable:
+            answer = replace(begun, status=said.status, content_type=said.content_type, body=said.body)
             self.store.keep_answer(owner, key_hash, answer)
+        else:
+            self.store.drop_answer(owner, key_hash, begun.token)
 
 
 def fingerprint_of(*parts: str) -> str:

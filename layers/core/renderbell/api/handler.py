@@ -14,10 +14,11 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from renderbell.api import account, callbacks, deliveries, endpoints, keys, listing, service, tasks  # noqa: F401 - their routes
 from renderbell.api.problems import BodyTooLargeError, MethodNotAllowedError, RouteNotFoundError, problem_answer
 from renderbell.api.serving import JSON, METHODS, NO_STORE, ApiParts, app, caller_of, header_of
-from renderbell.idempotency import HEADER, fingerprint_of
+from renderbell.idempotency import HEADER, Said, fingerprint_of
 
 MAX_BODY_BYTES = 64 * 1024
-LARGE_BODIES = {"/tasks/batch": 256 * 1024}  # its answer is kept in an item of at most 400 KB
+BATCH = "/tasks/batch"
+LARGE_BODIES = {BATCH: 256 * 1024}  # its answer is kept in an item of at most 400 KB
 SHOWN_ONCE = {"/keys": "key"}  # the field of a route's answer that is a secret
 
 logger = Logger()
@@ -59,23 +60,31 @@ def _answer(event: dict[str, Any], context: LambdaContext, parts: ApiParts) -> d
     if event["httpMethod"] != "POST" or key is None or caller is None:
         return app.resolve(_as_json(event), context)
 
-    def do() -> tuple[int, str, str]:
+    def do() -> Said:
         answer = app.resolve(_as_json(event), context)
         made.append(answer)
-        return answer["statusCode"], _content_type(answer), _without_secrets(event["resource"], answer["body"] or "")
+        status, text = answer["statusCode"], answer["body"] or ""
+        complete = status != 200 or event["resource"] != BATCH or _is_complete(text)
+        return Said(status, _content_type(answer), _without_secrets(event["resource"], text), complete)
 
     made: list[dict[str, Any]] = []
     query = json.dumps(event.get("multiValueQueryStringParameters") or {}, sort_keys=True)
     asked = fingerprint_of(event["httpMethod"], event["path"], query, body)
-    status, content_type, text, again = parts.idempotency.once(caller.owner, key, asked, do)
+    said, again = parts.idempotency.once(caller.owner, key, asked, do)
     if not again:
         return made[0]
     return {
-        "statusCode": status,
-        "headers": {"Content-Type": content_type, "Idempotency-Replayed": "true", **NO_STORE},
-        "body": text,
+        "statusCode": said.status,
+        "headers": {"Content-Type": said.content_type, "Idempotency-Replayed": "true", **NO_STORE},
+        "body": said.body,
         "isBase64Encoded": False,
     }
+
+
+def _is_complete(batch: str) -> bool:
+    """Whether nothing in a batch's answer is to be tried again."""
+    results = json.loads(batch)["results"]
+    return not any(one["status"] >= 500 or (one["problem"] or {}).get("code") == "try_again" for one in results)
 
 
 def _without_secrets(resource: str, body: str) -> str:
