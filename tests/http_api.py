@@ -86,23 +86,41 @@ class Answer:
         return self.json
 
 
+class Died(BaseException):
+    """The process is ended."""
+
+
 class Client:
-    """A client of the in-process table, which may be in trouble; `before` lets another writer come first, once."""
+    """A client of the in-process table, which may be in trouble; `before` lets another writer come first, once.
+
+    `blow` strikes at the call of its number, before it has its effect or after.
+    """
 
     def __init__(self, table: FakeDynamoDB) -> None:
         self._table = table
         self.exceptions = table.exceptions
         self.trouble: Exception | None = None
         self.before: dict[str, Callable[[], object]] = {}  # by operation
+        self.calls = 0
+        self.blow: tuple[int, bool, BaseException] | None = None  # the number, whether after, and what strikes
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         def call(**arguments: Any) -> Any:
             if self.trouble is not None:
                 raise self.trouble
             self.before.pop(operation, lambda: None)()
-            return getattr(self._table, operation)(**arguments)
+            self.calls += 1
+            number = self.calls
+            self._strike(number, after=False)
+            answer = getattr(self._table, operation)(**arguments)
+            self._strike(number, after=True)
+            return answer
 
         return call
+
+    def _strike(self, number: int, *, after: bool) -> None:
+        if self.blow is not None and self.blow[:2] == (number, after):
+            raise self.blow[2]
 
 
 @dataclass

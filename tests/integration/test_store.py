@@ -31,6 +31,7 @@ from renderbell.delivery import (
 )
 from renderbell.endpoints import Endpoint, SigningKey
 from renderbell.errors import ClaimLostError, ConflictError, ProviderTaskNotFound, VersionConflictError
+from renderbell.ids import Seed
 from renderbell.providers.base import Observation, ProviderState, ProviderTime
 from renderbell.store import (
     DUE_PROJECTION,
@@ -1251,7 +1252,7 @@ class TestEndpoints:
 
 
 class TestKeptAnswers:
-    BEGUN = KeptAnswer("asked", "call-1", at(30), at(86_400).replace(microsecond=0))
+    BEGUN = KeptAnswer("asked", "call-1", at(30), at(86_400).replace(microsecond=0), Seed("call-1", at(1)))
     ANSWER = replace(BEGUN, status=201, content_type="application/json", body='{"task_id": "tsk_1", "said": "ü"}')
 
     def test_an_answer_is_read_as_it_was_kept(self, store: Store) -> None:
@@ -1271,11 +1272,23 @@ class TestKeptAnswers:
     def test_a_call_that_begins_again_forgets_the_answer_before(self, store: Store) -> None:
         store.begin_answer("default", "a", self.BEGUN, seen=None)
         store.keep_answer("default", "a", self.ANSWER)
-        later = KeptAnswer("asked otherwise", "call-2", at(100_030), at(186_400).replace(microsecond=0))
+        later = KeptAnswer(
+            "asked otherwise",
+            "call-2",
+            at(100_030),
+            at(186_400).replace(microsecond=0),
+            Seed("call-2", at(100_000)),
+        )
         assert store.begin_answer("default", "a", later, seen=self.ANSWER)
         assert store.kept_answer("default", "a") == later
         assert not store.keep_answer("default", "a", self.ANSWER), "another call stands there by now"
         assert store.kept_answer("default", "a") == later
+
+    def test_a_call_that_is_released_runs_no_more_and_keeps_its_seed(self, store: Store) -> None:
+        store.begin_answer("default", "a", self.BEGUN, seen=None)
+        assert not store.release_answer("default", "a", "call-2", at(3))
+        assert store.release_answer("default", "a", "call-1", at(3))
+        assert store.kept_answer("default", "a") == replace(self.BEGUN, running_until=at(3))
 
     def test_a_call_forgets_itself_alone(self, store: Store) -> None:
         store.begin_answer("default", "a", self.BEGUN, seen=None)

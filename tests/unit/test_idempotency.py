@@ -13,7 +13,7 @@ import pytest
 
 from renderbell.delivery import DeliveryState
 from tests.dynamodb import TransactionCanceledException
-from tests.http_api import HOOK, Answer, World
+from tests.http_api import HOOK, Answer, Died, World
 
 RENDER = {"connection": "studio", "provider_task_id": "job-7"}
 OTHER = {"connection": "studio", "provider_task_id": "job-8"}
@@ -173,19 +173,15 @@ def test_of_two_that_begin_at_once_one_is_made() -> None:
 def test_a_call_whose_function_died_is_made_again_once_its_time_is_over() -> None:
     world = World()
     world.client.before["transact_write_items"] = _dies
-    with pytest.raises(_Died):
+    with pytest.raises(Died):
         register(world, "a")
     register(world, "a").problem(409, "request_running")
     world.clock.pass_s(31)
     assert register(world, "a").status == 201
 
 
-class _Died(BaseException):
-    """The process is ended."""
-
-
 def _dies() -> None:
-    raise _Died
+    raise Died
 
 
 def test_an_answer_that_cannot_be_kept_is_given_all_the_same() -> None:
@@ -195,10 +191,28 @@ def test_an_answer_that_cannot_be_kept_is_given_all_the_same() -> None:
         world.client.before["update_item"] = _in_trouble
 
     world.client.before["transact_write_items"] = next_write_fails
-    assert register(world, "a").status == 201
-    world.clock.pass_s(31)
+    first = register(world, "a")
+    assert first.status == 201
     again = register(world, "a")
-    assert (again.status, replayed(again)) == (200, False), "the natural rule: it is watched already"
+    assert (again.status, again.text, replayed(again)) == (201, first.text, False), "made again at once, done once"
+    assert replayed(register(world, "a"))
+
+
+def test_a_call_that_can_neither_be_kept_nor_released_is_made_again_once_its_time_is_over() -> None:
+    world = World()
+
+    def table_breaks() -> None:
+        world.client.before["update_item"] = breaks
+
+    def breaks() -> None:
+        world.client.before["update_item"] = _in_trouble
+        raise RuntimeError("the table is on fire")
+
+    world.client.before["transact_write_items"] = table_breaks
+    first = register(world, "a")
+    register(world, "a").problem(409, "request_running")
+    world.clock.pass_s(31)
+    assert register(world, "a").text == first.text
 
 
 def test_a_key_is_forgotten_after_a_day() -> None:

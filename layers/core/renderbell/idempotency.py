@@ -5,8 +5,8 @@
     later, equal    the kept answer
     later, other    InvalidInputError `idempotency_key_reused`
 
-Whoever dies on the way leaves a note that runs out with the function's time limit; what it did is then done again. That
-is why the natural rules (a render that is watched already) stand beside this one.
+Whoever dies on the way leaves a note that runs out with the function's time limit. It holds the call's seed, of which
+the ids of all that the call makes are made: called again, it finds what it has done, and answers as it would have.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Protocol
 from aws_lambda_powertools import Logger
 
 from renderbell.errors import ConflictError, InvalidInputError
+from renderbell.ids import Seed
 from renderbell.store import KeptAnswer
 
 __all__ = ["HEADER", "KEY_PATTERN", "Idempotency", "IdempotencyStore", "Said", "fingerprint_of"]
@@ -42,6 +43,7 @@ class IdempotencyStore(Protocol):
     def kept_answer(self, owner: str, key_hash: str) -> KeptAnswer | None: ...
     def begin_answer(self, owner: str, key_hash: str, begun: KeptAnswer, *, seen: KeptAnswer | None) -> bool: ...
     def keep_answer(self, owner: str, key_hash: str, answer: KeptAnswer) -> bool: ...
+    def release_answer(self, owner: str, key_hash: str, token: str, now: datetime) -> bool: ...
     def drop_answer(self, owner: str, key_hash: str, token: str) -> None: ...
 
 
@@ -59,6 +61,11 @@ class Said:
         """Whether a repetition gets it again: a refusal has done nothing, and what forbade it may pass."""
         return 200 <= self.status < 300 and self.complete
 
+    @property
+    def refused(self) -> bool:
+        """Whether nothing was done, so that the key is as good as new."""
+        return 400 <= self.status < 500
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idempotency:
@@ -68,10 +75,11 @@ class Idempotency:
     clock: Callable[[], datetime]
     new_token: Callable[[], str]
 
-    def once(self, owner: str, key: str, fingerprint: str, do: Callable[[], Said]) -> tuple[Said, bool]:
+    def once(self, owner: str, key: str, fingerprint: str, do: Callable[[Seed], Said]) -> tuple[Said, bool]:
         """The answer of `do`, or of an equal call before, and whether it is that.
 
-        Only what was done is kept: after a refusal, or a fault of ours, the call may be made again. Raises
+        Only what was done is kept: after a refusal the key is free, and after a fault of ours the call may be made
+        again, with the seed of the first. Raises
         `InvalidInputError` for a key that cannot be one or has been used for something else, `ConflictError` while the
         call before still runs.
         """
@@ -87,23 +95,34 @@ class Idempotency:
             raise InvalidInputError(HEADER, "was used for another request", code="idempotency_key_reused")
         if known is not None and known.status is not None:
             return Said(known.status, known.content_type, known.body), True
-        begun = KeptAnswer(fingerprint, self.new_token(), now + RUNNING, now + KEPT)
+        token = self.new_token()
+        seed = replace(known.seed, repeated=True) if known is not None else Seed(token, now)
+        begun = KeptAnswer(fingerprint, token, now + RUNNING, now + KEPT, seed)
         running = known is not None and now < known.running_until
         if running or not self.store.begin_answer(owner, key_hash, begun, seen=seen):
             raise ConflictError("the same request is still running; try again", code="request_running")
-        said = do()
+        said = do(seed)
         try:
             self._end(owner, key_hash, begun, said)
-        except Exception:  # what was done is done; the note runs out
+        except Exception:  # what was done is done, and found by whoever repeats the call
             logger.exception("answer not kept", extra={"owner": owner})
+            self._release(owner, key_hash, begun)
         return said, False
 
     def _end(self, owner: str, key_hash: str, begun: KeptAnswer, said: Said) -> None:
         if said.keepable:
             answer = replace(begun, status=said.status, content_type=said.content_type, body=said.body)
             self.store.keep_answer(owner, key_hash, answer)
-        else:
+        elif said.refused:
             self.store.drop_answer(owner, key_hash, begun.token)
+        else:
+            self.store.release_answer(owner, key_hash, begun.token, self.clock())
+
+    def _release(self, owner: str, key_hash: str, begun: KeptAnswer) -> None:
+        try:
+            self.store.release_answer(owner, key_hash, begun.token, self.clock())
+        except Exception:  # the note runs out
+            logger.exception("call still noted as running", extra={"owner": owner})
 
 
 def fingerprint_of(*parts: str) -> str:

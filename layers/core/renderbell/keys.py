@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from renderbell.errors import ConflictError, NotFoundError
+from renderbell.ids import Seed
 from renderbell.store import ApiKey
 
 __all__ = ["KEY_PREFIX", "KeyRequest", "KeyStore", "Keys", "MintedKey", "Owner", "Scope", "hash_key"]
@@ -100,12 +101,20 @@ class Keys:
     new_id: Callable[[], str]
     new_secret: Callable[[], str]
 
-    def mint(self, asked: KeyRequest) -> MintedKey:
-        """Makes a key; raises `ConflictError` where the owner has as many as may be."""
-        if len(self.store.keys(asked.owner)) >= MAX_KEYS:
+    def mint(self, asked: KeyRequest, *, seed: Seed | None = None) -> MintedKey:
+        """Makes a key; raises `ConflictError` where the owner has as many as may be.
+
+        A call that is repeated takes back the key that it made before, which nobody can be shown any more.
+        """
+        key_id = seed.id("key") if seed else self.new_id()
+        held = self.store.keys(asked.owner)
+        lost = next((key for key in held if key.key_id == key_id), None)
+        if lost is not None:
+            self.store.delete_key(lost)
+        elif len(held) >= MAX_KEYS:
             raise ConflictError(f"{asked.owner} has {MAX_KEYS} keys; delete one first", code="too_many_keys")
         text = KEY_PREFIX + self.new_secret()
-        key = ApiKey(self.new_id(), hash_key(text), asked.owner, asked.scope.value, asked.name, self.clock())
+        key = ApiKey(key_id, hash_key(text), asked.owner, asked.scope.value, asked.name, self.clock())
         self.store.put_key(key)
         return MintedKey(key, text)
 

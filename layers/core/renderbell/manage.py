@@ -29,12 +29,12 @@ from renderbell.delivery import (
 from renderbell.egress import EgressPolicy, check_webhook_url
 from renderbell.endpoints import BY_OWNER, MANAGED_PREFIX, Endpoint, SigningKey, secrets_of
 from renderbell.errors import AddressRefusedError, ConflictError, InvalidInputError, NotFoundError
-from renderbell.ids import id_pattern
+from renderbell.ids import Seed, id_pattern
 from renderbell.invoke import Invoker
 from renderbell.items import FIRST_YEAR, LAST_YEAR
 from renderbell.register import Event, Url
 from renderbell.schedule import slot_of
-from renderbell.store import NO_ATTEMPTS, AttemptCounts, UnreadableItemError
+from renderbell.store import NO_ATTEMPTS, AttemptCounts, UnreadableItemError, delivery_key
 from renderbell.transition import TRIES
 from renderbell.webhooks import receiver_of
 
@@ -240,12 +240,16 @@ class Endpoints:
     notifier_function: str
     side_by_side: SideBySide
 
-    def create(self, asked: EndpointRequest, *, owner: str) -> EndpointRecord:
+    def create(self, asked: EndpointRequest, *, owner: str, seed: Seed | None = None) -> EndpointRecord:
         """Makes an endpoint; raises `InvalidInputError`, and `ConflictError` where there are as many as may be."""
+        endpoint_id = seed.id(MANAGED_PREFIX) if seed else self.new_id()
+        made = self.store.endpoint(owner, endpoint_id) if seed and seed.repeated else None
+        if made is not None:
+            return self._record(made)
         self._check_url(asked.url)
         now = self.clock()
         endpoint = Endpoint(
-            endpoint_id=self.new_id(),
+            endpoint_id=endpoint_id,
             owner=owner,
             url=asked.url,
             events=_in_order(asked.events or DEFAULT_EVENTS),
@@ -315,9 +319,11 @@ class Endpoints:
         """The secret that signs what is sent to an endpoint."""
         return self._shown(self._find(endpoint_id, owner).signing)
 
-    def rotate(self, endpoint_id: str, *, owner: str) -> SecretRecord:
+    def rotate(self, endpoint_id: str, *, owner: str, seed: Seed | None = None) -> SecretRecord:
         """Takes a new secret; the one before signs on for a day. Who loses a race against another rotation has it."""
         first = found = self._find(endpoint_id, owner)
+        if seed and seed.has_done(found.rotated_at):
+            return self._shown(found.signing)
         for _ in range(TRIES):
             key = found.signing.rotated(self.clock())
             after = replace(found, generation=key.generation, rotated_at=key.rotated_at)
@@ -333,9 +339,11 @@ class Endpoints:
         """The secret that signs what is sent to URLs given with tasks."""
         return self._shown(self.store.signing(owner))
 
-    def rotate_owner_secret(self, *, owner: str) -> SecretRecord:
+    def rotate_owner_secret(self, *, owner: str, seed: Seed | None = None) -> SecretRecord:
         """As `rotate`, of the secret for URLs given with tasks."""
         seen = self.store.signing(owner)
+        if seed and seed.has_done(seen.rotated_at):
+            return self._shown(seen)
         after = seen.rotated(self.clock())
         if not self.store.note_rotation(owner, seen, after):
             after = self.store.signing(owner)
@@ -348,14 +356,14 @@ class Endpoints:
 
     # -- sending ----------------------------------------------------------------------------------------------------
 
-    def test(self, endpoint_id: str, *, owner: str) -> Delivery:
+    def test(self, endpoint_id: str, *, owner: str, seed: Seed | None = None) -> Delivery:
         """Sends a test to an endpoint, at once and then by the schedule of all webhooks.
 
         Raises `NotFoundError`, and `ConflictError` if the endpoint is switched off.
         """
         found = self._find(endpoint_id, owner)
         self._check_on(found)
-        now, test_id = self.clock(), self.new_test_id()
+        now, test_id = self.clock(), seed.id("tst") if seed else self.new_test_id()
         test = new_delivery(
             task_id=test_id,
             owner=owner,
@@ -367,8 +375,12 @@ class Endpoints:
             ttl=int((now + TEST_KEPT).timestamp()),
             now=now,
         )
-        self._tell_notifier([self.store.put_delivery(test)])
-        return test
+        key = delivery_key(test)
+        made = self.store.delivery(**key) if seed and seed.repeated else None
+        if made is None:
+            self.store.put_delivery(test)
+        self._tell_notifier([(key["pk"], key["sk"])])
+        return made or test
 
     def recover(self, endpoint_id: str, since: datetime, *, owner: str) -> Recovered:
         """Tries once more what was given up for an endpoint since a time, the oldest first, and forgets its failures.

@@ -26,7 +26,7 @@ from renderbell.errors import (
     RenderbellError,
     VersionConflictError,
 )
-from renderbell.ids import id_pattern
+from renderbell.ids import Seed, id_pattern
 from renderbell.invoke import Invoker
 from renderbell.providers.base import MAX_TASK_ID_BYTES, Connection, check_provider_task_id
 from renderbell.schedule import slot_of
@@ -271,42 +271,45 @@ class Tasks:
     side_by_side: SideBySide
     tells_bus: bool = False
 
-    def register_task(self, asked: TaskRequest, *, owner: str, base_url: str) -> Registered:
+    def register_task(self, asked: TaskRequest, *, owner: str, base_url: str, seed: Seed | None = None) -> Registered:
         """Begins to watch a render, or finds that the owner already does; `register` says how."""
-        registered = self._register(asked, owner, base_url)
+        registered = self._register(asked, owner, base_url, seed)
         self._wake_pollers([registered])
         return registered
 
     def register_batch(
-        self, asked: Sequence[TaskRequest], *, owner: str, base_url: str
+        self, asked: Sequence[TaskRequest], *, owner: str, base_url: str, seed: Seed | None = None
     ) -> list[Registered | RenderbellError]:
         """Registers each, a few at a time; one that is refused undoes no other. Answers in their order."""
 
-        def register(one: TaskRequest) -> Registered | RenderbellError:
+        def register(n: int, one: TaskRequest) -> Registered | RenderbellError:
             try:
-                return self._register(one, owner, base_url)
+                return self._register(one, owner, base_url, seed and seed.nth(n))
             except RenderbellError as error:
                 return error
             except Exception:
                 logger.exception("not registered", extra={"owner": owner})
                 return RenderbellError("something failed on our side")
 
-        found = self.side_by_side([partial(register, one) for one in asked])
+        found = self.side_by_side([partial(register, n, one) for n, one in enumerate(asked)])
         self._wake_pollers([one for one in found if isinstance(one, Registered)])
         return found
 
-    def _register(self, asked: TaskRequest, owner: str, base_url: str) -> Registered:
+    def _register(self, asked: TaskRequest, owner: str, base_url: str, seed: Seed | None) -> Registered:
         """Begins to watch a render, or finds that the owner already does.
 
         `base_url` starts the links to our API. The record is kept for `task_retention_days` and 14 days beyond the
         deadline: copying and delivering may take up to 11 days after it. Raises `InvalidInputError`, and
         `AlreadyRegisteredError` if the render is watched with other webhooks, metadata or deadline.
         """
+        if (made := self._made_before(seed, owner)) is not None:
+            return made
         connection = self._connection(asked.connection, owner)
         self._check_webhooks(asked)
+        task_id = self._new_id(seed)
         taken_by = ""
         for _ in range(2):  # the running task may end between the refused write and the look at it
-            task, request = self._new(asked, connection, owner, base_url)
+            task, request = self._new(asked, task_id, connection, owner, base_url)
             try:
                 self.store.register(task, request)
             except AlreadyOngoingError as error:
@@ -351,7 +354,7 @@ class Tasks:
             self._wake_notifier(task)
         return TaskRecord(task, found.request, self.store.deliveries(task_id))
 
-    def retry_task(self, task_id: str, *, owner: str, base_url: str) -> Registered:
+    def retry_task(self, task_id: str, *, owner: str, base_url: str, seed: Seed | None = None) -> Registered:
         """Watches the render of a task that has ended in vain anew, as a new task that asks for the same.
 
         The old one stays as it is. Raises `NotFoundError`, `ConflictError` unless it is FAILED or EXPIRED, or where its
@@ -359,6 +362,9 @@ class Tasks:
         """
         found = self.find_task(task_id, owner=owner)
         old, asked = found.task, found.request
+        if (made := self._made_before(seed, owner)) is not None:
+            self._wake_pollers([made])
+            return made
         if old.status not in {Status.FAILED, Status.EXPIRED}:
             raise ConflictError(
                 f"the task is {old.status}; only FAILED and EXPIRED are retried", code="task_not_failed"
@@ -368,6 +374,7 @@ class Tasks:
         except InvalidInputError:
             raise ConflictError("the task's connection is there no more", code="unknown_connection") from None
         task, request = self._made(
+            self._new_id(seed),
             connection,
             owner,
             old.provider_task_id,
@@ -436,8 +443,25 @@ class Tasks:
                 raise InvalidInputError(field, "must not be given twice", code="duplicate_url")
             seen.add(webhook.url)
 
-    def _new(self, asked: TaskRequest, connection: Connection, owner: str, base_url: str) -> tuple[Task, Request]:
+    def _made_before(self, seed: Seed | None, owner: str) -> Registered | None:
+        """The task that a repeated call has made already, if it is there."""
+        made = self._find(seed.id("tsk"), owner) if seed and seed.repeated else None
+        if made is None:
+            return None
+        return Registered(made.task, made.request, self.store.deliveries(made.task.task_id))
+
+    def _new_id(self, seed: Seed | None) -> str:
+        """The id of a new task; not the seed's where that task was made before and has been deleted since."""
+        if seed is None:
+            return self.new_id()
+        named = seed.id("tsk")
+        return self.new_id() if seed.repeated and self.store.task(named) is not None else named
+
+    def _new(
+        self, asked: TaskRequest, task_id: str, connection: Connection, owner: str, base_url: str
+    ) -> tuple[Task, Request]:
         return self._made(
+            task_id,
             connection,
             owner,
             asked.provider_task_id,
@@ -449,6 +473,7 @@ class Tasks:
 
     def _made(
         self,
+        task_id: str,
         connection: Connection,
         owner: str,
         provider_task_id: str,
@@ -459,7 +484,7 @@ class Tasks:
         hooks: tuple[Webhook, ...],
         retry_of: str | None = None,
     ) -> tuple[Task, Request]:
-        now, task_id = self.clock(), self.new_id()
+        now = self.clock()
         task = new_task(
             task_id=task_id,
             owner=owner,

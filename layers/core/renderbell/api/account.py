@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from renderbell.api.endpoints import RotationView, SecretView, rotation_view, secret_view
 from renderbell.api.problems import documented
-from renderbell.api.serving import current_caller, current_parts, json_answer, route
+from renderbell.api.serving import current_caller, current_parts, current_seed, json_answer, route
 from renderbell.connections import usable_by
 from renderbell.keys import Scope
 from renderbell.providers import poll_schedule_for
@@ -59,7 +59,7 @@ def post_webhook_secret_rotate() -> Response[RotationView]:
     Never more than two sign: rotating again within the 24 hours takes back the older one at once. So send an
     `Idempotency-Key`, and a call that is repeated rotates once.
     """
-    found = current_parts().endpoints.rotate_owner_secret(owner=current_caller().owner)
+    found = current_parts().endpoints.rotate_owner_secret(owner=current_caller().owner, seed=current_seed())
     return json_answer(HTTPStatus.OK, rotation_view(found))
 
 

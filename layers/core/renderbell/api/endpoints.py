@@ -11,7 +11,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Path
 from pydantic import BaseModel, Field
 
 from renderbell.api.problems import documented
-from renderbell.api.serving import NO_STORE, current_caller, current_parts, json_answer, route
+from renderbell.api.serving import NO_STORE, current_caller, current_parts, current_seed, json_answer, route
 from renderbell.delivery import Attempt, DeliveryState
 from renderbell.keys import Scope
 from renderbell.manage import EndpointChange, EndpointRecord, EndpointRequest, RecoverRequest, SecretRecord
@@ -141,7 +141,7 @@ def post_endpoint(asked: EndpointRequest) -> Response[EndpointDetails]:
 
     Tasks that are registered already are told there too; of `task.processing`, those that are registered from now on.
     """
-    made = current_parts().endpoints.create(asked, owner=current_caller().owner)
+    made = current_parts().endpoints.create(asked, owner=current_caller().owner, seed=current_seed())
     return json_answer(HTTPStatus.CREATED, _details(made))
 
 
@@ -240,7 +240,7 @@ def post_rotate_secret(endpoint_id: EndpointId) -> Response[RotationView]:
     Never more than two sign: rotating again within the 24 hours takes back the older one at once. So send an
     `Idempotency-Key`, and a call that is repeated rotates once.
     """
-    found = current_parts().endpoints.rotate(endpoint_id, owner=current_caller().owner)
+    found = current_parts().endpoints.rotate(endpoint_id, owner=current_caller().owner, seed=current_seed())
     return json_answer(HTTPStatus.OK, rotation_view(found))
 
 
@@ -258,7 +258,7 @@ def post_test(endpoint_id: EndpointId) -> Response[SentTest]:
 
     `GET /endpoints/{endpoint_id}` shows what became of the last one.
     """
-    test = current_parts().endpoints.test(endpoint_id, owner=current_caller().owner)
+    test = current_parts().endpoints.test(endpoint_id, owner=current_caller().owner, seed=current_seed())
     sent = SentTest(
         webhook_id=message_id(test.task_id, test.event),
         endpoint_id=test.endpoint_id,

@@ -15,6 +15,7 @@ from renderbell.api import account, callbacks, deliveries, endpoints, keys, list
 from renderbell.api.problems import BodyTooLargeError, MethodNotAllowedError, RouteNotFoundError, problem_answer
 from renderbell.api.serving import JSON, METHODS, NO_STORE, ApiParts, app, caller_of, header_of
 from renderbell.idempotency import HEADER, Said, fingerprint_of
+from renderbell.ids import Seed
 
 MAX_BODY_BYTES = 64 * 1024
 BATCH = "/tasks/batch"
@@ -56,11 +57,13 @@ def _answer(event: dict[str, Any], context: LambdaContext, parts: ApiParts) -> d
         raise BodyTooLargeError(f"the body may have at most {most // 1024} KiB")
     app.context["parts"] = parts
     app.context["caller"] = caller = caller_of(event)
+    app.context["seed"] = None
     key = header_of(event, HEADER)
     if event["httpMethod"] != "POST" or key is None or caller is None:
         return app.resolve(_as_json(event), context)
 
-    def do() -> Said:
+    def do(seed: Seed) -> Said:
+        app.context["seed"] = seed
         answer = app.resolve(_as_json(event), context)
         made.append(answer)
         status, text = answer["statusCode"], answer["body"] or ""

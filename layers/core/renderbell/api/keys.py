@@ -10,7 +10,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from pydantic import BaseModel, Field
 
 from renderbell.api.problems import documented
-from renderbell.api.serving import NO_STORE, current_caller, current_parts, json_answer, route
+from renderbell.api.serving import NO_STORE, current_caller, current_parts, current_seed, json_answer, route
 from renderbell.keys import KeyRequest, Owner, Scope
 from renderbell.store import ApiKey
 from renderbell.views import Time
@@ -61,7 +61,7 @@ OwnerQuery = Annotated[Owner | None, Query(description="Whose keys; without it, 
 )
 def post_key(asked: KeyRequest) -> Response[MintedKeyView]:
     """Makes a key for any owner; takes the scope `admin`. Only a hash of it is kept."""
-    minted = current_parts().keys.mint(asked)
+    minted = current_parts().keys.mint(asked, seed=current_seed())
     return json_answer(HTTPStatus.CREATED, MintedKeyView(**dict(_view(minted.key)), key=minted.text))
 
 

@@ -18,6 +18,7 @@ from renderbell.authorize import Caller, UnauthorizedError
 from renderbell.callbacks import Callbacks
 from renderbell.errors import ForbiddenError, InvalidInputError
 from renderbell.idempotency import Idempotency
+from renderbell.ids import Seed
 from renderbell.keys import Keys, Scope
 from renderbell.listing import Listing
 from renderbell.manage import Endpoints
@@ -102,6 +103,11 @@ def caller_of(event: Mapping[str, Any]) -> Caller | None:
 def current_caller() -> Caller:
     """Who calls a route that needs a key."""
     return cast(Caller, app.context["caller"])
+
+
+def current_seed() -> Seed | None:
+    """What a call under an `Idempotency-Key` names by what it makes; None: a call that cannot be told from another."""
+    return cast("Seed | None", app.context["seed"])
 
 
 def header_of(event: Mapping[str, Any], name: str) -> str | None:

@@ -11,7 +11,16 @@ from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, WithJsonSchema
 
 from renderbell.api.problems import Problem, VideoExpiredError, documented, problem_of
-from renderbell.api.serving import JSON, NO_STORE, current_base_url, current_caller, current_parts, json_answer, route
+from renderbell.api.serving import (
+    JSON,
+    NO_STORE,
+    current_base_url,
+    current_caller,
+    current_parts,
+    current_seed,
+    json_answer,
+    route,
+)
 from renderbell.errors import NotFoundError
 from renderbell.keys import Scope
 from renderbell.register import Registered, TaskRequest
@@ -100,7 +109,9 @@ def post_task(asked: TaskRequest) -> Response[TaskView]:
     task, with its own copy and webhooks.
     """
     caller = current_caller()
-    found = current_parts().tasks.register_task(asked, owner=caller.owner, base_url=current_base_url())
+    found = current_parts().tasks.register_task(
+        asked, owner=caller.owner, base_url=current_base_url(), seed=current_seed()
+    )
     view = task_view(found.task, found.request, found.deliveries)
     return json_answer(HTTPStatus.CREATED if found.created else HTTPStatus.OK, view)
 
@@ -128,7 +139,9 @@ def post_batch(asked: BatchRequest) -> Response[BatchAnswer]:
             sound[n] = TaskRequest.model_validate(told)
         except ValidationError as error:
             results[n] = _refused(n, error)
-    found = current_parts().tasks.register_batch(list(sound.values()), owner=caller.owner, base_url=current_base_url())
+    found = current_parts().tasks.register_batch(
+        list(sound.values()), owner=caller.owner, base_url=current_base_url(), seed=current_seed()
+    )
     for n, one in zip(sound, found, strict=True):
         if isinstance(one, Registered):
             view = task_view(one.task, one.request, one.deliveries)
@@ -248,7 +261,9 @@ def post_retry(task_id: TaskId) -> Response[TaskView]:
     deadline, counted from now, and `retry_of`. The old task stays as it is.
     """
     caller = current_caller()
-    made = current_parts().tasks.retry_task(task_id, owner=caller.owner, base_url=current_base_url())
+    made = current_parts().tasks.retry_task(
+        task_id, owner=caller.owner, base_url=current_base_url(), seed=current_seed()
+    )
     return json_answer(HTTPStatus.CREATED, task_view(made.task, made.request, made.deliveries))
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from renderbell import items
 from renderbell.expressions import Change, Key
+from renderbell.ids import Seed
 from renderbell.items import time_text
 from renderbell.store.table import Table
 
@@ -16,13 +17,14 @@ from renderbell.store.table import Table
 class KeptAnswer:
     """A call under a key: running until a time while `status` is None, answered from then on.
 
-    `fingerprint` says what was asked; `token` is the call's own.
+    `fingerprint` says what was asked; `token` is the call's own, and the `seed` that of all its repetitions.
     """
 
     fingerprint: str
     token: str
     running_until: datetime
     forgotten_at: datetime
+    seed: Seed
     status: int | None = None
     content_type: str = ""
     body: str = ""
@@ -42,6 +44,7 @@ class Answers(Table):
             token=item["token"],
             running_until=items.parse_time(item["running_until"]),
             forgotten_at=datetime.fromtimestamp(int(item["ttl"]), UTC),
+            seed=Seed(item["seed"], items.parse_time(item["seed_at"])),
             status=int(item["status"]) if "status" in item else None,
             content_type=item.get("content_type", ""),
             body=zlib.decompress(bytes(body)).decode() if body is not None else "",
@@ -54,6 +57,8 @@ class Answers(Table):
         change.set("fingerprint", begun.fingerprint)
         change.set("token", begun.token)
         change.set("running_until", time_text(begun.running_until))
+        change.set("seed", begun.seed.word)
+        change.set("seed_at", time_text(begun.seed.at))
         change.set("ttl", int(begun.forgotten_at.timestamp()))
         change.remove("status", "content_type", "body")
         return self._applies(_answer_key(owner, key_hash), change, conditions, mine=("token", begun.token))
@@ -65,6 +70,12 @@ class Answers(Table):
         change.set("content_type", answer.content_type)
         change.set("body", zlib.compress(answer.body.encode()))
         return self._applies(_answer_key(owner, key_hash), change, [change.equals("token", answer.token)])
+
+    def release_answer(self, owner: str, key_hash: str, token: str, now: datetime) -> bool:
+        """Notes that a call runs no more, so that it may be made again, if it is still the one that was noted last."""
+        change = Change()
+        change.set("running_until", time_text(now))
+        return self._applies(_answer_key(owner, key_hash), change, [change.equals("token", token)])
 
     def drop_answer(self, owner: str, key_hash: str, token: str) -> None:
         """Forgets a call, if it is still the one that was noted last."""
