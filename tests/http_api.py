@@ -306,6 +306,7 @@ def about(name: str, task_id: str, *, n: str | None = None, **caller: str) -> di
         place["path"] = place["path"].replace(sample_id, task_id)
         if n is not None:
             place["path"] = place["path"].removesuffix("1") + n
+            event["pathParameters"]["n"] = n
     return event
 
 

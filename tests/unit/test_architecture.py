@@ -114,6 +114,7 @@ ALLOWED = {
     "api.listing": ANSWERING | {f"{_POWERTOOLS}.event_handler.openapi.params.Query"},
     "api.problems": ANSWERING
     | {
+        f"{_POWERTOOLS}.event_handler.exceptions.NotFoundError",
         f"{_POWERTOOLS}.event_handler.openapi.exceptions.RequestValidationError",
         f"{_POWERTOOLS}.event_handler.openapi.types.OpenAPIResponse",
     },

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
@@ -21,6 +23,8 @@ MAX_BODY_BYTES = 64 * 1024
 BATCH = "/tasks/batch"
 LARGE_BODIES = {BATCH: 256 * 1024}  # its answer is kept in an item of at most 400 KB
 SHOWN_ONCE = {"/keys": "key"}  # the field of a route's answer that is a secret
+
+_PLACE = re.compile(r"\{(\w+)\}")
 
 logger = Logger()
 
@@ -51,6 +55,7 @@ def _answer(event: dict[str, Any], context: LambdaContext, parts: ApiParts) -> d
         raise RouteNotFoundError
     if event["httpMethod"] not in allowed:  # else the resolver might find a route of a wider pattern
         raise MethodNotAllowedError(allowed)
+    event = {**event, "path": _matched_path(event)}
     most = LARGE_BODIES.get(event["resource"], MAX_BODY_BYTES)
     body = event.get("body") or ""
     if len(body.encode(errors="replace")) > most:
@@ -82,6 +87,23 @@ def _answer(event: dict[str, Any], context: LambdaContext, parts: ApiParts) -> d
         "body": said.body,
         "isBase64Encoded": False,
     }
+
+
+def _matched_path(event: Mapping[str, Any]) -> str:
+    """The path of the route that API Gateway has matched and let the caller into, with the parameters that it found.
+
+    The path that was called may begin with a custom domain's mapping, and hold a slash that was written `%2F`: by it,
+    another route than the one whose scope was looked at might be found.
+    """
+    parameters: Mapping[str, str] = event.get("pathParameters") or {}
+
+    def value(place: re.Match[str]) -> str:
+        text = parameters.get(place[1])
+        if not text:
+            raise RouteNotFoundError
+        return quote(text, safe="", errors="replace")
+
+    return _PLACE.sub(value, event["resource"])
 
 
 def _is_complete(batch: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError as UnmatchedError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
 from pydantic import BaseModel, Field, ValidationError
@@ -152,7 +153,7 @@ def problem_of(error: Exception) -> Problem:
             return _problem(HTTPStatus.NOT_FOUND, "not_found", str(error))
         case MethodNotAllowedError():
             return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", str(error))
-        case RouteNotFoundError():
+        case RouteNotFoundError() | UnmatchedError():
             return _problem(HTTPStatus.NOT_FOUND, "not_found", "there is no such route")
         case BodyTooLargeError():
             return _problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", str(error))
@@ -214,7 +215,15 @@ def _field(error: Exception, location: tuple[int | str, ...]) -> str:
 
 @_answering(
     *(InvalidInputError, RequestValidationError, UnicodeDecodeError, binascii.Error, UnauthorizedError),
-    *(ForbiddenError, NotFoundError, VideoExpiredError, ConflictError, CallbackRefusedError, ProviderError),
+    *(
+        ForbiddenError,
+        NotFoundError,
+        UnmatchedError,
+        VideoExpiredError,
+        ConflictError,
+        CallbackRefusedError,
+        ProviderError,
+    ),
 )
 def _refused(error: Exception) -> Response[str]:
     return problem_answer(error)
