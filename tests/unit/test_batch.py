@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+import string
 from typing import Any
 
 import pytest
@@ -26,7 +29,9 @@ def test_each_is_registered_in_its_place() -> None:
     assert [one["status"] for one in found] == [201] * 100
     assert [one["task"]["provider_task_id"] for one in found] == [f"job-{n}" for n in range(100)]
     alone = world.call("GET", f"/tasks/{found[7]['task']['task_id']}").json
-    assert found[7] == {"index": 7, "status": 201, "task": alone, "problem": None}
+    names = ("task_id", "connection", "provider_task_id", "status", "created_at", "expires_at")
+    shown = {name: alone[name] for name in names}
+    assert found[7] == {"index": 7, "status": 201, "task": shown, "problem": None}
 
 
 def test_what_is_refused_undoes_no_other() -> None:
@@ -85,6 +90,30 @@ def test_a_batch_may_be_larger_than_other_bodies() -> None:
     assert {one["status"] for one in found} == {201}
     too_much = [a_render(n, metadata={"text": "x" * 3000}) for n in range(100)]
     world.call("POST", "/tasks/batch", {"tasks": too_much}).problem(413, "body_too_large")
+
+
+def random_text(size: int) -> str:
+    return "".join(random.choices(string.ascii_letters + string.digits, k=size))
+
+
+def test_the_answer_stays_small_and_is_kept_however_much_the_watched_tasks_hold() -> None:
+    world = World()
+    for n in range(100):
+        hooks = [{"url": f"https://example.com/{n}/{m}/{random_text(2000)}"} for m in range(20)]
+        world.registered(provider_task_id=f"job-{n}", webhooks=hooks, metadata={"text": random_text(4000)})
+    for _ in range(2):
+        body = {"tasks": [a_render(n) for n in range(100)]}
+        answer = world.call("POST", "/tasks/batch", body, headers={"Idempotency-Key": "a"})
+        assert {one["status"] for one in results(answer)} == {200}
+        assert len(json.dumps(answer.text)) < 100_000
+    assert answer.headers["idempotency-replayed"] == "true"
+
+
+def test_the_answer_to_nothing_but_nonsense_is_one_that_lambda_may_give() -> None:
+    names = ["".join(random.choices('äöü"', k=28)) + str(n) for n in range(10)]
+    answer = World().call("POST", "/tasks/batch", {"tasks": [dict.fromkeys(names, 1)] * 100})
+    assert {one["status"] for one in results(answer)} == {422}
+    assert len(json.dumps(answer.text)) < 6_000_000
 
 
 def test_readers_register_nothing() -> None:

@@ -24,6 +24,7 @@ from renderbell.api.serving import (
 from renderbell.errors import NotFoundError
 from renderbell.keys import Scope
 from renderbell.register import Registered, TaskRequest
+from renderbell.task import Status, Task
 from renderbell.views import TaskView, Time, task_view
 
 MAX_BATCH = 100
@@ -51,12 +52,23 @@ class BatchRequest(BaseModel):
     ]
 
 
+class BatchTask(BaseModel):
+    """A watched render in short; `GET /tasks/{task_id}` shows all of it."""
+
+    task_id: str
+    connection: str
+    provider_task_id: str
+    status: Status
+    created_at: Time
+    expires_at: Time
+
+
 class BatchResult(BaseModel):
     """What became of one render of a batch."""
 
     index: int = Field(description="Its place in the request, from 0.")
     status: int = Field(description="As `POST /tasks` would have answered: 201, 200, 409, 422 or 500.")
-    task: TaskView | None = Field(default=None, description="With 201 and 200.")
+    task: BatchTask | None = Field(default=None, description="With 201 and 200.")
     problem: Problem | None = Field(default=None, description="With any other.")
 
 
@@ -130,7 +142,10 @@ def post_task(asked: TaskRequest) -> Response[TaskView]:
     ),
 )
 def post_batch(asked: BatchRequest) -> Response[BatchAnswer]:
-    """Registers up to 100 renders, each as if it were alone: one that is refused undoes no other."""
+    """Registers up to 100 renders, each as if it were alone: one that is refused undoes no other.
+
+    Each result has the task in short; `GET /tasks/{task_id}` shows all of it.
+    """
     caller = current_caller()
     results: dict[int, BatchResult] = {}
     sound: dict[int, TaskRequest] = {}
@@ -144,11 +159,23 @@ def post_batch(asked: BatchRequest) -> Response[BatchAnswer]:
     )
     for n, one in zip(sound, found, strict=True):
         if isinstance(one, Registered):
-            view = task_view(one.task, one.request, one.deliveries)
-            results[n] = BatchResult(index=n, status=HTTPStatus.CREATED if one.created else HTTPStatus.OK, task=view)
+            status = HTTPStatus.CREATED if one.created else HTTPStatus.OK
+            results[n] = BatchResult(index=n, status=status, task=_in_short(one.task))
         else:
             results[n] = _refused(n, one)
     return json_answer(HTTPStatus.OK, BatchAnswer(results=[result for _, result in sorted(results.items())]))
+
+
+def _in_short(task: Task) -> BatchTask:
+    """A task without what may be long: a hundred with all that they hold are more than Lambda may answer."""
+    return BatchTask(
+        task_id=task.task_id,
+        connection=task.connection,
+        provider_task_id=task.provider_task_id,
+        status=task.status,
+        created_at=task.created_at,
+        expires_at=task.expires_at,
+    )
 
 
 def _refused(n: int, error: Exception) -> BatchResult:
