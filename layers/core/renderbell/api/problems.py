@@ -31,7 +31,8 @@ from renderbell.errors import (
 )
 
 PROBLEM_JSON = "application/problem+json"
-MAX_FIELD_NAME = 200
+MAX_NAMED = 200  # characters of a field's name, or of a message, which may hold a host
+HEADERS = "headers"  # the field whose values, and perhaps names, are secrets
 MAX_PROBLEMS = 20  # named in one answer
 
 _ErrorHandler = TypeVar("_ErrorHandler", bound=Callable[..., Response[str]])
@@ -194,7 +195,7 @@ def problem_answer(error: Exception) -> Response[str]:
 
 def _unusable(errors: list[FieldProblem], *, more: int = 0) -> Problem:
     """The problem that names what is wrong; `more` counts what it leaves out."""
-    errors = [one.model_copy(update={"message": _SECRET.sub(r"\1…", one.message)}) for one in errors]
+    errors = [FieldProblem(field=_short(one.field), message=_short(one.message), code=one.code) for one in errors]
     named = ", ".join(sorted({one.field for one in errors}))
     detail = f"cannot be used: {named}" + (f" and {more} more" if more else "")
     return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_input", detail, errors=errors)
@@ -208,9 +209,15 @@ def _field(error: Exception, location: tuple[int | str, ...]) -> str:
     where, *path = location or ("body",)
     if isinstance(error, ValidationError):
         path = [*location]
-    name = (".".join(str(part) for part in path) or str(where)).encode(errors="replace").decode()
-    name = _SECRET.sub(r"\1…", name)
-    return name if len(name) <= MAX_FIELD_NAME else name[:MAX_FIELD_NAME] + "…"
+    if HEADERS in path[:-1]:  # somebody may take a header's value for its name
+        path = [*path[: path.index(HEADERS) + 1], "…"]
+    return ".".join(str(part) for part in path) or str(where)
+
+
+def _short(text: str) -> str:
+    """What may be told of a text that comes from the request: its beginning, without keys."""
+    text = _SECRET.sub(r"\1…", text.encode(errors="replace").decode())
+    return text if len(text) <= MAX_NAMED else text[:MAX_NAMED] + "…"
 
 
 @_answering(
