@@ -41,6 +41,7 @@ LAYERS = {
             "expressions",
             "failures",
             "ids",
+            "inputs",
             "invoke",
             "items",
         ),
@@ -120,7 +121,12 @@ ALLOWED = {
     },
     "api.service": ANSWERING
     | {f"{_POWERTOOLS}.event_handler.openapi.swagger_ui.generate_swagger_html", "importlib.resources"},
-    "api.serving": ANSWERING | {f"{_POWERTOOLS}.event_handler.APIGatewayRestResolver", "inspect.getdoc"},
+    "api.serving": ANSWERING
+    | {
+        f"{_POWERTOOLS}.event_handler.APIGatewayRestResolver",
+        f"{_POWERTOOLS}.event_handler.openapi.params.Query",
+        "inspect.getdoc",
+    },
     "api.tasks": ANSWERING | {*(f"{_POWERTOOLS}.event_handler.openapi.params.{name}" for name in ("Path", "Query"))},
     "archive": AWS_ERRORS
     | {"concurrent.futures.Executor", "concurrent.futures.Future", "concurrent.futures.ThreadPoolExecutor"}

@@ -70,6 +70,12 @@ def test_every_post_of_a_caller_may_be_repeated(document: dict[str, Any]) -> Non
                 assert "idempotency_key_reused" in operation["responses"]["422"]["description"]
 
 
+def test_every_route_of_a_caller_may_refuse_its_query(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert ("422" in operation["responses"]) == (operation.get("security") != []), path
+
+
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     def references(value: object) -> set[str]:
         if isinstance(value, dict):

@@ -30,8 +30,8 @@ from renderbell.egress import EgressPolicy, check_webhook_url
 from renderbell.endpoints import BY_OWNER, MANAGED_PREFIX, Endpoint, SigningKey, secrets_of
 from renderbell.errors import AddressRefusedError, ConflictError, InvalidInputError, NotFoundError
 from renderbell.ids import Seed, id_pattern
+from renderbell.inputs import Moment
 from renderbell.invoke import Invoker
-from renderbell.items import FIRST_YEAR, LAST_YEAR
 from renderbell.register import Event, Url
 from renderbell.schedule import slot_of
 from renderbell.store import NO_ATTEMPTS, AttemptCounts, UnreadableItemError, delivery_key
@@ -110,14 +110,6 @@ def _sound_headers(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
-def _with_zone(value: datetime) -> datetime:
-    if value.tzinfo is None:
-        raise PydanticCustomError("timezone_missing", "must have a zone, as in 2026-03-01T12:00:00Z")
-    if not FIRST_YEAR < value.year < LAST_YEAR:
-        raise PydanticCustomError("time_absurd", f"must be between {FIRST_YEAR} and {LAST_YEAR}")
-    return value
-
-
 Events = Annotated[
     list[Event],
     Field(min_length=1, max_length=20, description="Without it: every end of a task, not `task.processing`."),
@@ -166,8 +158,7 @@ class RecoverRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     since: Annotated[
-        datetime,
-        AfterValidator(_with_zone),
+        Moment,
         Field(description="From when on; what counts is a delivery's last attempt.", examples=["2026-03-01T12:00:00Z"]),
     ]
 

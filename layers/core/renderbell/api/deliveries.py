@@ -9,7 +9,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from pydantic import BaseModel, ConfigDict, Field
 
-from renderbell.api.listing import Cursor, Limit, Pages, checked_query
+from renderbell.api.listing import Cursor, Limit, Pages
 from renderbell.api.problems import documented
 from renderbell.api.serving import current_caller, current_parts, json_answer, route
 from renderbell.api.tasks import TaskId
@@ -49,7 +49,6 @@ EVERYTHING = RedeliverRequest()
 def get_attempts(*, task_id: TaskId, limit: Limit = 20, cursor: Cursor = None) -> Response[AttemptPage]:
     """Every attempt to deliver the task's webhooks, newest first, with what came of it."""
     caller = current_caller()
-    checked_query({"limit", "cursor"})
     pages = Pages(f"/tasks/{task_id}/attempts", {})
     place = pages.place(cursor)
     found, behind = current_parts().redelivery.attempts(
@@ -84,7 +83,6 @@ def post_redeliver(*, task_id: TaskId, asked: Annotated[RedeliverRequest, Body()
     its schedule, and one that had ended is as it was.
     """
     caller = current_caller()
-    checked_query(())
     found = current_parts().redelivery.redeliver(
         task_id, owner=caller.owner, endpoint_id=asked.endpoint_id, event=asked.event
     )

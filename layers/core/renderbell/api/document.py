@@ -62,8 +62,12 @@ def _complete(operation: dict[str, Any], method: str, *, needs_key: bool) -> Non
     answers["429"] = _problem("Too many requests; `Retry-After` says when to come again.") | {"headers": _RETRY}
     if not needs_key:
         operation["security"] = []
-    elif method == "post":
-        _tell_of_idempotency(operation)
+    else:
+        answers.setdefault(
+            "422", _problem("`unknown_parameter`: there is something in the query that it does not take.")
+        )
+        if method == "post":
+            _tell_of_idempotency(operation)
     operation["responses"] = dict(sorted(answers.items()))
 
 

@@ -15,7 +15,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from renderbell.api import account, callbacks, deliveries, endpoints, keys, listing, service, tasks  # noqa: F401 - their routes
 from renderbell.api.problems import BodyTooLargeError, MethodNotAllowedError, RouteNotFoundError, problem_answer
-from renderbell.api.serving import JSON, METHODS, NO_STORE, ApiParts, app, caller_of, header_of
+from renderbell.api.serving import JSON, METHODS, NO_STORE, QUERIES, ApiParts, app, caller_of, header_of
 from renderbell.idempotency import HEADER, Said, fingerprint_of
 from renderbell.ids import Seed
 
@@ -63,6 +63,9 @@ def _answer(event: dict[str, Any], context: LambdaContext, parts: ApiParts) -> d
     app.context["parts"] = parts
     app.context["caller"] = caller = caller_of(event)
     app.context["seed"] = None
+    asked = event.get("multiValueQueryStringParameters") or {}
+    if caller is not None:  # others may add what they like: monitors, and providers that call back
+        QUERIES[event["httpMethod"], event["resource"]].check(asked)
     key = header_of(event, HEADER)
     if event["httpMethod"] != "POST" or key is None or caller is None:
         return app.resolve(_as_json(event), context)
@@ -76,9 +79,8 @@ def _answer(event: dict[str, Any], context: LambdaContext, parts: ApiParts) -> d
         return Said(status, _content_type(answer), _without_secrets(event["resource"], text), complete)
 
     made: list[dict[str, Any]] = []
-    query = json.dumps(event.get("multiValueQueryStringParameters") or {}, sort_keys=True)
-    asked = fingerprint_of(event["httpMethod"], event["path"], query, body)
-    said, again = parts.idempotency.once(caller.owner, key, asked, do)
+    fingerprint = fingerprint_of(event["httpMethod"], event["path"], json.dumps(asked, sort_keys=True), body)
+    said, again = parts.idempotency.once(caller.owner, key, fingerprint, do)
     if not again:
         return made[0]
     return {

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from pydantic import BaseModel, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field
 
 from renderbell.api.problems import documented
 from renderbell.api.serving import app, current_caller, current_parts, json_answer, route
 from renderbell.cursors import cursor_key, list_name, open_cursor, seal_cursor
-from renderbell.errors import InvalidInputError
+from renderbell.inputs import WHOLE, Moment
 from renderbell.items import parse_time, time_text
 from renderbell.keys import Scope
 from renderbell.listing import TaskFilter
@@ -25,27 +23,16 @@ from renderbell.task import Status
 from renderbell.views import TaskSummary, task_summary
 
 METADATA = "metadata."
-NAMES = {"limit", "cursor", "status", "connection", "created_after", "created_before"}
-SEVERAL = {"status"}  # may be given more than once
 MAX_PAGE_BYTES = 3_000_000  # AWS Lambda answers at most 6 MB, in which each quotation mark has become two characters
 
 
-def _time(value: object) -> datetime:
-    try:
-        return parse_time(str(value))
-    except ValueError:
-        words = "must be a time in ISO 8601 with its zone, such as 2026-03-01T12:00:00Z (a + is written %2B in a URL)"
-        raise PydanticCustomError("time_invalid", words) from None
-
-
-Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
+Limit = Annotated[int, Field(ge=1, le=100), WHOLE, Query(description="How many at most.")]
 Cursor = Annotated[
     str | None,
     Query(
         description="The `next_cursor` of the page before, with the same query; good for nothing else.", min_length=1
     ),
 ]
-QueryTime = Annotated[datetime, BeforeValidator(_time)]
 
 
 class TaskPage(BaseModel):
@@ -62,6 +49,7 @@ class TaskPage(BaseModel):
     summary="List tasks",
     operation_id="listTasks",
     tags=["tasks"],
+    query_prefix=METADATA,
     responses=documented(
         *(401, 422),
         ok_200=("A page of your tasks.", TaskPage),
@@ -74,8 +62,8 @@ def get_tasks(
     cursor: Cursor = None,
     status: Annotated[list[Status] | None, Query(description="In one of these states; give it several times.")] = None,
     connection: Annotated[str | None, Query(description="Of this connection.")] = None,
-    created_after: Annotated[QueryTime | None, Query(description="Registered later than this.")] = None,
-    created_before: Annotated[QueryTime | None, Query(description="Registered before this.")] = None,
+    created_after: Annotated[Moment | None, Query(description="Registered later than this.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Registered before this.")] = None,
 ) -> Response[TaskPage]:
     """Your tasks, newest first; `metadata.<key>=<value>` asks for those with this pair, several for those with all.
 
@@ -83,13 +71,12 @@ def get_tasks(
     meanwhile are on no later page.
     """
     caller, parts = current_caller(), current_parts()
-    asked = checked_query(NAMES, SEVERAL, METADATA)
     wanted = TaskFilter(
         statuses=frozenset(status or ()),
         connection=connection,
         created_after=created_after,
         created_before=created_before,
-        metadata={name.removeprefix(METADATA): one for name, one in asked.items() if name.startswith(METADATA)},
+        metadata=_metadata(),
     )
     pages = Pages("/tasks", _told(wanted))
     place = pages.place(cursor)
@@ -128,18 +115,10 @@ class Pages:
         return cursor_key(current_parts().master_secret(), self._owner)
 
 
-def checked_query(names: Collection[str], several: Collection[str] = (), prefix: str | None = None) -> dict[str, str]:
-    """What the query says, the last word of each name; raises `InvalidInputError` for a name that the route does not
-    know or that is given twice."""
-    event = app.current_event.raw_event
-    asked: Mapping[str, list[str]] = event.get("multiValueQueryStringParameters") or {}
-    for name, values in asked.items():
-        begins = prefix is not None and name.startswith(prefix) and name != prefix
-        if name not in names and not begins:
-            raise InvalidInputError(name, "is no parameter of this route", code="unknown_parameter")
-        if len(values) > 1 and name not in several:
-            raise InvalidInputError(name, "must not be given twice", code="duplicate_parameter")
-    return {name: values[-1] for name, values in asked.items()}
+def _metadata() -> dict[str, str]:
+    """The pairs that are asked for; each stands in the query once."""
+    asked: Mapping[str, list[str]] = app.current_event.raw_event.get("multiValueQueryStringParameters") or {}
+    return {name.removeprefix(METADATA): value for name, (value, *_) in asked.items() if name.startswith(METADATA)}
 
 
 def _told(wanted: TaskFilter) -> dict[str, object]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
 from pydantic import BaseModel
 
 from renderbell.authorize import Caller, UnauthorizedError
@@ -30,8 +31,40 @@ JSON = "application/json"
 OPEN = "service"  # the tag of the routes that everybody may call
 NO_STORE = {"Cache-Control": "no-store"}
 
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a route takes in its query: names, those that may be given more than once, and a prefix of more names."""
+
+    names: frozenset[str]
+    several: frozenset[str]
+    prefix: str | None
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], prefix: str | None) -> Parameters:
+        """Those that a route's function names."""
+        told = get_type_hints(function, include_extras=True)
+        taken = {
+            name: get_args(hint)[0]
+            for name, hint in told.items()
+            if any(isinstance(one, Query) for one in getattr(hint, "__metadata__", ()))
+        }
+        several = {name for name, kind in taken.items() if list in {get_origin(one) for one in (kind, *get_args(kind))}}
+        return cls(frozenset(taken), frozenset(several), prefix)
+
+    def check(self, query: Mapping[str, Sequence[str]]) -> None:
+        """Raises `InvalidInputError` for a name that the route does not know, or that is given twice."""
+        for name, values in query.items():
+            begins = self.prefix is not None and name.startswith(self.prefix) and name != self.prefix
+            if name not in self.names and not begins:
+                raise InvalidInputError(name, "is no parameter of this route", code="unknown_parameter")
+            if len(values) > 1 and name not in self.several:
+                raise InvalidInputError(name, "must not be given twice", code="duplicate_parameter")
+
+
 SCOPES: dict[tuple[str, str], Scope] = {}  # of the routes that need a key, by method and resource
 METHODS: dict[str, set[str]] = {}  # of all routes, by resource
+QUERIES: dict[tuple[str, str], Parameters] = {}  # of all routes
 
 _Body = TypeVar("_Body", bound=BaseModel)
 _RouteFunction = TypeVar("_RouteFunction", bound=Callable[..., Any])
@@ -137,11 +170,12 @@ def current_base_url() -> str:
 
 
 def route(
-    method: str, rule: str, *, scope: Scope | None = None, **told: Any
+    method: str, rule: str, *, scope: Scope | None = None, query_prefix: str | None = None, **told: Any
 ) -> Callable[[_RouteFunction], _RouteFunction]:
     """Registers a route; its docstring is its description in the OpenAPI document.
 
-    `scope` is what it takes of a caller; None: it needs no key.
+    `scope` is what it takes of a caller; None: it needs no key. Its query may hold what its function names, and with
+    `query_prefix` whatever begins so.
     """
     resource = rule.replace("<", "{").replace(">", "}")
     METHODS.setdefault(resource, set()).add(method)
@@ -149,6 +183,7 @@ def route(
         SCOPES[method, resource] = scope
 
     def register(function: _RouteFunction) -> _RouteFunction:
+        QUERIES[method, resource] = Parameters.of(function, query_prefix)
         return app.route(rule, method, description=inspect.getdoc(function), **told)(function)
 
     return register

@@ -22,6 +22,7 @@ from renderbell.api.serving import (
     route,
 )
 from renderbell.errors import NotFoundError
+from renderbell.inputs import Flag, Whole
 from renderbell.keys import Scope
 from renderbell.register import Registered, TaskRequest
 from renderbell.task import Status, Task
@@ -223,8 +224,8 @@ def get_task(task_id: TaskId) -> Response[TaskView]:
 def delete_task(
     *,
     task_id: TaskId,
-    force: Annotated[bool, Query(description="`true`: cancel a running task, and drop pending deliveries.")] = False,
-    at_provider: Annotated[bool, Query(description="`true`: delete it at the provider too, first.")] = False,
+    force: Annotated[Flag, Query(description="`true`: cancel a running task, and drop pending deliveries.")] = False,
+    at_provider: Annotated[Flag, Query(description="`true`: delete it at the provider too, first.")] = False,
 ) -> Response[DeletedTask]:
     """Removes a task with its attempts and its stored files; from then on every route answers 404 for it.
 
@@ -312,9 +313,9 @@ def post_retry(task_id: TaskId) -> Response[TaskView]:
 )
 def get_video(
     task_id: TaskId,
-    n: Annotated[int, Path(description="The number of the file, from 1.")],
-    download: Annotated[bool, Query(description="Ask the browser to save the file.")] = False,
-    redirect: Annotated[bool, Query(description="`false`: answer the URL as JSON.")] = True,
+    n: Annotated[Whole, Path(description="The number of the file, from 1.")],
+    download: Annotated[Flag, Query(description="Ask the browser to save the file.")] = False,
+    redirect: Annotated[Flag, Query(description="`false`: answer the URL as JSON.")] = True,
 ) -> Response[VideoLink | str]:
     """Leads to the file in S3, which also answers range requests. Ask again when the URL has expired.
 
