@@ -12,6 +12,7 @@ import pytest
 
 from renderbell.api import DOCUMENTED_URL, VERSION, openapi_document
 from renderbell.api.codes import FIELD_CODES, PROBLEM_CODES
+from tests.http_api import World, sample
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,6 +75,32 @@ def test_every_route_of_a_caller_may_refuse_its_query(document: dict[str, Any]) 
     for path, methods in document["paths"].items():
         for operation in methods.values():
             assert ("422" in operation["responses"]) == (operation.get("security") != []), path
+
+
+def test_every_route_may_refuse_a_large_body(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            most = "256 KiB" if path == "/tasks/batch" else "64 KiB"
+            assert most in operation["responses"]["413"]["description"], (method, path)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "events").glob("api-*.json")))
+def test_every_route_refuses_a_large_body(name: str) -> None:
+    world = World()
+    event = sample(name.removeprefix("api-")) | {"body": " " * (256 * 1024 + 1)}
+    world.send(event).problem(413, "body_too_large")
+    assert world.table.items() == []
+
+
+def test_what_was_done_under_a_key_says_so_when_it_is_told_again(document: dict[str, Any]) -> None:
+    told = 0
+    for methods in document["paths"].values():
+        for method, operation in methods.items():
+            for status, answer in operation["responses"].items():
+                replayed = "Idempotency-Replayed" in answer.get("headers", {})
+                assert replayed == (method == "post" and operation.get("security") != [] and status < "300")
+                told += replayed
+    assert told >= 12
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

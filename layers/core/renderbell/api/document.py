@@ -59,6 +59,7 @@ def _complete(operation: dict[str, Any], method: str, *, needs_key: bool) -> Non
     answers = operation["responses"]
     if PROBLEM_JSON not in answers.get("422", {}).get("content", {PROBLEM_JSON: None}):
         del answers["422"]  # added by Powertools to every route
+    answers.setdefault("413", _problem("The body is larger than 64 KiB."))  # also one that the route does not read
     answers["429"] = _problem("Too many requests; `Retry-After` says when to come again.") | {"headers": _RETRY}
     if not needs_key:
         operation["security"] = []
@@ -101,6 +102,10 @@ _METADATA = {  # a parameter for each pair, as OpenAPI has it
     },
     "example": {"metadata.order": "4711"},
 }
+_REPLAYED = {
+    "description": "`true`: the call was done before under its `Idempotency-Key`, and this is its first answer.",
+    "schema": {"type": "string", "enum": ["true"]},
+}
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
 
@@ -120,6 +125,9 @@ def _tell_of_idempotency(operation: dict[str, Any]) -> None:
     ):
         answer = operation["responses"].setdefault(status, _problem(""))
         answer["description"] = f"{answer['description']} {word}".strip()
+    for status, answer in operation["responses"].items():
+        if status.startswith("2"):
+            answer.setdefault("headers", {})["Idempotency-Replayed"] = _REPLAYED
 
 
 def _tag(operations: dict[str, Any]) -> str:
