@@ -83,8 +83,8 @@ _IDEMPOTENCY_KEY = {
     "in": "header",
     "required": False,
     "description": "A word of your own for this call. Repeated with the same body within 24 hours, the call is "
-    "answered as the first time (with the header `Idempotency-Replayed: true`) and not done again. What an answer "
-    "shows only once is left out of the repetition.",
+    "answered as the first time (with the header `Idempotency-Replayed: true`) and not done again. A refusal is not "
+    "kept: the call is judged anew. What an answer shows only once is left out of the repetition.",
     "schema": {"type": "string", "pattern": KEY_PATTERN},
     "example": "order-4711",
 }
