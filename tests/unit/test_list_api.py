@@ -126,6 +126,23 @@ def test_a_cursor_is_bound_to_its_owner_and_its_query() -> None:
         assert [(one["field"], one["code"]) for one in problem["errors"]] == [("cursor", "cursor_invalid")]
 
 
+def test_what_is_another_owners_is_answered_to_the_byte_as_what_does_not_exist() -> None:
+    world = World()
+    world.connect("theirs", "rival")
+    theirs = {"connection": "theirs", "provider_task_id": "job-1"}
+    assert world.call("POST", "/tasks", theirs, owner="rival").status == 201
+    assert world.call("POST", "/tasks", theirs | {"provider_task_id": "job-2"}, owner="rival").status == 201
+    refused = world.call("POST", "/tasks", theirs)
+    refused.problem(422, "invalid_input")
+    assert refused == world.call("POST", "/tasks", theirs | {"connection": "nobodys"})
+    cursor = world.call("GET", "/tasks", query={"limit": "1"}, owner="rival").json["next_cursor"]
+    refused = world.call("GET", "/tasks", query={"limit": "1", "cursor": cursor})
+    refused.problem(422, "invalid_input")
+    assert refused == world.call("GET", "/tasks", query={"limit": "1", "cursor": "nonsense"})
+    unseen = [world.call("GET", "/tasks", query={"connection": name}) for name in ("theirs", "nobodys")]
+    assert unseen[0] == unseen[1]
+
+
 def test_another_owner_sees_an_empty_list() -> None:
     world = World()
     made = registered(world)

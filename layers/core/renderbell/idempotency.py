@@ -79,9 +79,8 @@ class Idempotency:
         """The answer of `do`, or of an equal call before, and whether it is that.
 
         Only what was done is kept: after a refusal the key is free, and after a fault of ours the call may be made
-        again, with the seed of the first. Raises
-        `InvalidInputError` for a key that cannot be one or has been used for something else, `ConflictError` while the
-        call before still runs.
+        again, with the seed of the first. Raises `InvalidInputError` for a key that cannot be one or has been used for
+        something else, `ConflictError` while the call before still runs.
         """
         if not _KEY.fullmatch(key):
             raise InvalidInputError(
