@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated
 
@@ -87,8 +87,8 @@ def get_tasks(
     wanted = TaskFilter(
         statuses=frozenset(status or ()),
         connection=connection,
-        created_after=created_after,
-        created_before=created_before,
+        created_after=created_after and _end_of_millisecond(created_after),
+        created_before=created_before and created_before + timedelta(microseconds=-created_before.microsecond % 1000),
         metadata={name.removeprefix(METADATA): one for name, one in asked.items() if name.startswith(METADATA)},
     )
     pages = Pages("/tasks", _told(wanted))
@@ -140,6 +140,11 @@ def checked_query(names: Collection[str], several: Collection[str] = (), prefix:
         if len(values) > 1 and name not in several:
             raise InvalidInputError(name, "must not be given twice", code="duplicate_parameter")
     return {name: values[-1] for name, values in asked.items()}
+
+
+def _end_of_millisecond(at: datetime) -> datetime:
+    """The last moment that is shown like this one: what is kept in microseconds is shown in milliseconds."""
+    return at.replace(microsecond=at.microsecond // 1000 * 1000 + 999)
 
 
 def _told(wanted: TaskFilter) -> dict[str, object]:
