@@ -31,6 +31,14 @@ class Client:
         self.http.trust_env = False
         self.http.headers["x-api-key"] = self.house.stack.api_key
 
+    def of(self, owner: str, scope: str = "write") -> Client:
+        """Another owner's client, with a key of its own."""
+        answer = self.call("POST", "/keys", json={"owner": owner, "name": "e2e", "scope": scope})
+        assert answer.status_code == 201, answer.text
+        other = Client(self.house)
+        other.http.headers["x-api-key"] = answer.json()["key"]
+        return other
+
     def call(self, method: str, path: str, *, allow_redirects: bool = False, **more: Any) -> requests.Response:
         """One request to the API; redirects are shown, not followed."""
         url = f"{self.house.stack.api_url}{path}"
@@ -69,6 +77,16 @@ class Client:
             assert time.monotonic() < limit, f"{what} did not happen within {limit_s:.0f} s"
             time.sleep(LOOK_EVERY_S)
         return found
+
+    def settled(self, task_id: str) -> dict[str, Any]:
+        """A task once it has ended and no webhook of it is pending."""
+
+        def look() -> dict[str, Any] | None:
+            task = self.task(task_id)
+            over = task["status"] in END and all(one["state"] != "pending" for one in task["deliveries"])
+            return task if over else None
+
+        return self.until(look, f"the end of {task_id} and of its deliveries")
 
     def ended(self, task_id: str, *, limit_s: float = 90.0) -> dict[str, Any]:
         """A task once it has ended."""

@@ -21,6 +21,8 @@ from tests.e2e.conftest import POLL_INTERVAL_S, first_of_its_kind
 
 pytestmark = pytest.mark.e2e
 
+BUS = "renders"
+
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
@@ -33,7 +35,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         Gateway(TEMPLATE) as gateway,
     ):
         connections = simulators.connections(poll_interval_s=POLL_INTERVAL_S)
-        stack = deploy(emulator.url, gateway, connections=connections)
+        bus = emulator.session().client("events", endpoint_url=emulator.url).create_event_bus(Name=BUS)
+        parameters = {"EventBusName": bus["EventBusArn"]}  # the emulator takes a name for an ARN, too
+        stack = deploy(emulator.url, gateway, connections=connections, parameters=parameters)
         allow_what_the_emulator_misjudges(stack)
         receiver.use_api(stack.api_url, stack.api_key)
         yield Client(House(emulator, simulators, receiver, stack))
@@ -61,7 +65,7 @@ def deleted(guarded: Client) -> dict[str, Any]:
     assert (refused.status_code, refused.json()["code"]) == (409, "delivery_pending")
     assert guarded.call("DELETE", f"/tasks/{task['task_id']}?force=true").status_code == 202
     left = guarded.remains(task)
-    assert not any(one.startswith("DELIVERY#") for one in left)
+    assert not any(one.startswith("DELIVERY#") and not one.endswith("#bus") for one in left)
     assert f"default/{task['task_id']}/1.mp4" in left
     return task
 
@@ -83,6 +87,46 @@ def test_the_roles_allow_failing_cancelling_and_cleaning_up(guarded: Client) -> 
     running = guarded.start("jimmy", seconds=600)
     assert guarded.call("POST", f"/tasks/{running['task_id']}/cancel").status_code == 200
     guarded.told(running["task_id"], "task.cancelled")
+
+
+def test_an_event_bus_of_the_account_hears_what_webhooks_are_told(guarded: Client) -> None:
+    stack = guarded.house.stack
+    events = stack.session().client("events", endpoint_url=stack.aws_endpoint_url)
+    sqs = stack.session().client("sqs", endpoint_url=stack.aws_endpoint_url)
+    queue = sqs.create_queue(QueueName="of-the-rule")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    metadata = {"order": "数学 4711"}
+    pattern = {
+        "source": ["renderbell"],
+        "detail-type": ["task.completed"],
+        "detail": {"owner": ["default"], "metadata": {"order": [metadata["order"]]}},
+    }
+    events.put_rule(Name="ours", EventBusName=BUS, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="ours", EventBusName=BUS, Targets=[{"Id": "queue", "Arn": arn}])
+    task = guarded.start("jimmy", seconds=0, size_bytes=100_000, asked={"metadata": metadata})
+    quiet = guarded.start("jimmy", seconds=0, size_bytes=100_000, asked={"webhook_url": None, "metadata": metadata})
+    heard: dict[str, Any] = {}
+
+    def both() -> bool:
+        found = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1, MaxNumberOfMessages=10)
+        for message in found.get("Messages", []):
+            event = json.loads(message["Body"])
+            heard[event["detail"]["task_id"]] = event
+        return heard.keys() == {task["task_id"], quiet["task_id"]}
+
+    guarded.until(both, "the events of both tasks")
+    event = heard[task["task_id"]]
+    assert (event["source"], event["detail-type"]) == ("renderbell", "task.completed")
+    told = json.loads(guarded.told(task["task_id"], "task.completed").body)
+    assert event["detail"] == told["data"]
+    for one, endpoints in ((task, 2), (quiet, 1)):
+        shown = guarded.settled(one["task_id"])["deliveries"]
+        assert len(shown) == endpoints
+        (bus,) = [delivery for delivery in shown if delivery["endpoint_id"] == "bus"]
+        assert (bus["state"], bus["event"], bus["tries"]) == ("delivered", "task.completed", 1)
+        attempts = guarded.call("GET", f"/tasks/{one['task_id']}/attempts").json()["attempts"]
+        (attempt,) = [attempt for attempt in attempts if attempt["endpoint_id"] == "bus"]
+        assert (attempt["status"], attempt["error"], attempt["manual"]) == (200, None, False)
 
 
 def test_the_notifier_may_read_the_healths_of_many_endpoints(guarded: Client) -> None:

@@ -119,8 +119,7 @@ ALLOWED = {
         f"{_POWERTOOLS}.event_handler.openapi.exceptions.RequestValidationError",
         f"{_POWERTOOLS}.event_handler.openapi.types.OpenAPIResponse",
     },
-    "api.service": ANSWERING
-    | {f"{_POWERTOOLS}.event_handler.openapi.swagger_ui.generate_swagger_html", "importlib.resources"},
+    "api.service": ANSWERING | {"importlib.resources", "string.Template"},
     "api.serving": ANSWERING
     | {
         f"{_POWERTOOLS}.event_handler.APIGatewayRestResolver",

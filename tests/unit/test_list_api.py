@@ -75,6 +75,22 @@ def test_filters_by_state_connection_time_and_metadata_go_together() -> None:
     ]
 
 
+def test_the_time_that_a_task_shows_leaves_out_this_task_as_a_bound_though_it_was_registered_microseconds_later() -> (
+    None
+):
+    world = World()
+    world.clock.pass_s(0.123_456)
+    (first,) = registered(world)
+    (second,) = registered(world)
+    first_at, second_at = (world.call("GET", f"/tasks/{one}").json["created_at"] for one in (first, second))
+    assert first_at.endswith(".123Z")
+    assert shown(world, {"created_after": first_at}) == [second]
+    assert shown(world, {"created_before": second_at}) == [first]
+    assert shown(world, {"created_after": first_at, "created_before": second_at}) == []
+    assert shown(world, {"created_after": first_at.replace(".123", ".122999")}) == [second, first]
+    assert shown(world, {"created_before": first_at.replace(".123", ".123001")}) == [first]
+
+
 @pytest.mark.parametrize(
     ("query", "named"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated
 
@@ -74,8 +75,8 @@ def get_tasks(
     wanted = TaskFilter(
         statuses=frozenset(status or ()),
         connection=connection,
-        created_after=created_after,
-        created_before=created_before,
+        created_after=created_after and _end_of_millisecond(created_after),
+        created_before=created_before and created_before + timedelta(microseconds=-created_before.microsecond % 1000),
         metadata=_metadata(),
     )
     pages = Pages("/tasks", _told(wanted))
@@ -119,6 +120,11 @@ def _metadata() -> dict[str, str]:
     """The pairs that are asked for; each stands in the query once."""
     asked: Mapping[str, list[str]] = app.current_event.raw_event.get("multiValueQueryStringParameters") or {}
     return {name.removeprefix(METADATA): value for name, (value, *_) in asked.items() if name.startswith(METADATA)}
+
+
+def _end_of_millisecond(at: datetime) -> datetime:
+    """The last moment that is shown like this one: what is kept in microseconds is shown in milliseconds."""
+    return at.replace(microsecond=at.microsecond // 1000 * 1000 + 999)
 
 
 def _told(wanted: TaskFilter) -> dict[str, object]:
