@@ -32,6 +32,7 @@ from renderbell.delivery import (
 from renderbell.endpoints import Endpoint, SigningKey
 from renderbell.errors import ClaimLostError, ConflictError, ProviderTaskNotFound, VersionConflictError
 from renderbell.providers.base import Observation, ProviderState, ProviderTime
+from renderbell.seats import Seats
 from renderbell.store import (
     DUE_PROJECTION,
     AlreadyOngoingError,
@@ -582,6 +583,19 @@ class TestHealth:
 
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(note, range(8))) == 1
+
+
+class TestSeats:
+    def test_they_are_kept_and_not_changed_by_who_saw_others(self, store: Store) -> None:
+        assert store.seats("default") == Seats()
+        taken, _ = Seats().asked("a.example.com", "t1", at(0))
+        assert store.change_seats("default", Seats(), taken, at(0))
+        assert store.seats("default") == taken
+        assert store.seats("other") == Seats()
+        assert not store.change_seats("default", Seats(), taken, at(0))
+        waiting = replace(taken, waiting={"b.example.com:8443": (at(1), at(21))}, version=2)
+        assert store.change_seats("default", taken, waiting, at(21))
+        assert store.seats("default") == waiting
 
 
 class TestCopying:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from renderbell.delivery import HEALTHY, Delivery, DeliveryState, EndpointHealth, new_delivery
 from renderbell.endpoints import derive_secret
 from renderbell.manage import MAX_RECOVERED, EndpointRequest
+from renderbell.store import delivery_key
 from tests.fakes import START, captured_log
 from tests.http_api import HOOK, MASTER, World, sample
 
@@ -358,7 +359,7 @@ class TestSecrets:
 
 
 class TestTesting:
-    def test_a_test_is_answered_stored_and_told_to_the_notifier(self) -> None:
+    def test_a_test_is_answered_stored_and_due_at_once(self) -> None:
         world = World()
         endpoint_id = made(world)["endpoint_id"]
         answer = world.call("POST", f"/endpoints/{endpoint_id}/test")
@@ -375,22 +376,22 @@ class TestTesting:
             },
         }
         key = {"pk": "OWNER#default", "sk": f"DELIVERY#endpoint.test#{endpoint_id}#{test_id}"}
-        assert world.invoker.invoked == [("notifier", {"items": [key]})]
+        assert world.invoker.invoked == [("poller", {"worker": 0, "delivery": key})]
         kept = world.store.delivery(key["pk"], key["sk"])
         assert kept is not None
         assert (kept.task_id, kept.state) == (test_id, DeliveryState.PENDING)
-        assert kept.due_at == START + timedelta(seconds=60)
+        assert kept.due_at == START
         assert kept.ttl is not None
         shown = world.call("GET", f"/endpoints/{endpoint_id}").json["last_test"]
         assert shown == {
             "webhook_id": f"evt_{test_id}_endpoint_test",
             "created_at": "2026-03-01T12:00:00.000Z",
             "state": "pending",
-            "next_attempt_at": "2026-03-01T12:01:00.000Z",
+            "next_attempt_at": "2026-03-01T12:00:00.000Z",
             "attempts": [],
         }
 
-    def test_a_notifier_that_cannot_be_told_loses_no_test(self) -> None:
+    def test_a_poller_that_cannot_be_woken_loses_no_test(self) -> None:
         world = World()
         endpoint_id = made(world)["endpoint_id"]
         world.invoker.trouble = RuntimeError("throttled")
@@ -442,10 +443,8 @@ class TestRecovering:
             assert world.store.deliveries(one.task_id) == (one,)
         assert world.store.endpoint_health("default", mine) == HEALTHY
         ((function, told),) = world.invoker.invoked
-        assert function == "notifier"
-        assert [key["pk"] for key in told["items"]] == [  # type: ignore[attr-defined]
-            f"TASK#{one.task_id}" for one in (exhausted, disabled)
-        ]
+        assert function == "poller"
+        assert told["delivery"] == delivery_key(exhausted)
         assert self.recover(world, mine) == {"recovered": 1, "more": False}, (
             "those that are pending again are not listed"
         )
@@ -457,7 +456,7 @@ class TestRecovering:
         for n in range(MAX_RECOVERED + 5):
             ended(world, endpoint_id, n)
         assert self.recover(world, endpoint_id) == {"recovered": MAX_RECOVERED, "more": True}
-        assert len(world.invoker.invoked[0][1]["items"]) == 100  # type: ignore[arg-type]
+        assert len(world.invoker.invoked) == 1
         assert self.recover(world, endpoint_id) == {"recovered": 5, "more": False}
 
     def test_what_has_no_time_to_be_taken_up_is_left_to_the_next_call(self) -> None:

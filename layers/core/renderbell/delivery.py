@@ -289,9 +289,14 @@ def new_delivery(
 
 
 def redelivered(delivery: Delivery, now: datetime) -> Delivery | None:
-    """The delivery after its owner asked for an attempt: due now, in place of what was pending; None while one runs."""
+    """The delivery after its owner asked for an attempt: due now, in place of what was pending; None while one runs.
+
+    Who asks again before it is made gets no other.
+    """
     if delivery.token is not None:
         return None
+    if delivery.manual and delivery.due_at is not None and delivery.due_at <= now:
+        return delivery
     return replace(delivery, state=DeliveryState.PENDING, due_at=now, resumes=delivery.resumes or delivery.state)
 
 

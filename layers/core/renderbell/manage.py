@@ -30,12 +30,12 @@ from renderbell.egress import EgressPolicy, check_webhook_url
 from renderbell.endpoints import BY_OWNER, MANAGED_PREFIX, Endpoint, SigningKey, secrets_of
 from renderbell.errors import AddressRefusedError, ConflictError, InvalidInputError, NotFoundError
 from renderbell.ids import id_pattern
-from renderbell.invoke import Invoker
 from renderbell.items import FIRST_YEAR, LAST_YEAR
 from renderbell.register import Event, Url
 from renderbell.schedule import slot_of
 from renderbell.store import NO_ATTEMPTS, AttemptCounts, UnreadableItemError
 from renderbell.transition import TRIES
+from renderbell.wake import PollerWaker
 from renderbell.webhooks import receiver_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ TEST_KEPT = timedelta(days=14)  # longer than its tries may take
 MAX_RECOVERED = 1000  # by one call
 RECOVERED_AT_ONCE = 100
 RECOVERING = timedelta(seconds=15)  # of the 28 that the function has
-MAX_TOLD = 100  # deliveries that the notifier is told of at once; the poller finds the others
 
 ENDPOINT_ID = id_pattern(MANAGED_PREFIX)
 
@@ -230,14 +229,13 @@ class Endpoints:
     """The use cases of an owner; another owner's endpoint does not exist for them."""
 
     store: EndpointStore
-    invoker: Invoker
+    waker: PollerWaker
     egress: EgressPolicy
     master_secret: Callable[[], bytes]
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     new_test_id: Callable[[], str]
     slots: int
-    notifier_function: str
     side_by_side: SideBySide
 
     def create(self, asked: EndpointRequest, *, owner: str) -> EndpointRecord:
@@ -367,7 +365,9 @@ class Endpoints:
             ttl=int((now + TEST_KEPT).timestamp()),
             now=now,
         )
-        self._tell_notifier([self.store.put_delivery(test)])
+        test = replace(test, due_at=now)
+        self.store.put_delivery(test)
+        self.waker.wake([test])
         return test
 
     def recover(self, endpoint_id: str, since: datetime, *, owner: str) -> Recovered:
@@ -381,36 +381,29 @@ class Endpoints:
         self.store.forget_endpoint_health(owner, endpoint_id)
         until = self.clock() + RECOVERING
         keys = self.store.given_up(endpoint_id, since)
-        taken: list[tuple[str, str]] = []
+        taken: list[Delivery] = []
         while batch := list(islice(keys, min(RECOVERED_AT_ONCE, MAX_RECOVERED - len(taken)))):
             jobs = [partial(self._reopen, key, found) for key in batch]
-            taken += [key for key, done in zip(batch, self.side_by_side(jobs), strict=True) if done]
+            taken += [one for one in self.side_by_side(jobs) if one is not None]
             if len(taken) >= MAX_RECOVERED or self.clock() >= until:
                 break
         more = next(keys, None) is not None
-        self._tell_notifier(taken[:MAX_TOLD])
+        self.waker.wake(taken)
         return Recovered(len(taken), more)
 
-    def _reopen(self, key: tuple[str, str], endpoint: Endpoint) -> bool:
-        """Takes up one delivery; whether it was one that had been given up."""
+    def _reopen(self, key: tuple[str, str], endpoint: Endpoint) -> Delivery | None:
+        """Takes up one delivery; None where it was none that had been given up."""
         try:
             one = self.store.delivery(*key)
         except UnreadableItemError:
             logger.exception("delivery cannot be read", extra={"pk": key[0], "sk": key[1]})
-            return False
+            return None
         now = self.clock()
         mine = one is not None and (one.owner, one.endpoint_id) == (endpoint.owner, endpoint.endpoint_id)
         if one is None or not mine or not one.recoverable or (one.ttl is not None and one.ttl <= now.timestamp()):
-            return False
-        return self.store.reopen_delivery(one, reopened(one, now))
-
-    def _tell_notifier(self, keys: Sequence[tuple[str, str]]) -> None:
-        if not keys:
-            return
-        try:
-            self.invoker.invoke(self.notifier_function, {"items": [{"pk": pk, "sk": sk} for pk, sk in keys]})
-        except Exception:  # the deliveries are stored, and the poller finds them when they are due
-            logger.exception("notifier not woken", extra={"deliveries": len(keys)})
+            return None
+        after = reopened(one, now)
+        return after if self.store.reopen_delivery(one, after) else None
 
     # -- what they share --------------------------------------------------------------------------------------------
 

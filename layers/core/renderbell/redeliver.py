@@ -1,28 +1,25 @@
 """The use case of an owner who looks after a task's webhooks: what was tried, and once more, please.
 
-The attempt that an owner asks for is made by whoever makes all attempts. It takes the place of the next one.
+The attempt that an owner asks for takes the place of the next one, and is made as that would be: the poller tells the
+notifier of each receiver in its turn. Whoever asks once a second for what hangs holds up nobody else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from aws_lambda_powertools import Logger
-
 from renderbell.delivery import Attempt, Delivery, redelivered
 from renderbell.errors import ConflictError, NotFoundError
-from renderbell.invoke import Invoker
 from renderbell.register import TaskRecord, Tasks
 from renderbell.store import delivery_key
+from renderbell.wake import PollerWaker
 
 __all__ = ["Redelivery", "RedeliveryStore"]
 
 TRIES = 3
-
-logger = Logger()
 
 
 class RedeliveryStore(Protocol):
@@ -42,9 +39,8 @@ class Redelivery:
 
     tasks: Tasks
     store: RedeliveryStore
-    invoker: Invoker
+    waker: PollerWaker
     clock: Callable[[], datetime]
-    notifier_function: str
 
     def attempts(
         self, task_id: str, *, owner: str, limit: int, before: str | None = None
@@ -74,7 +70,7 @@ class Redelivery:
         record = self.tasks.read_task(task_id, owner=owner)  # it may have been deleted meanwhile
         if not again:
             raise ConflictError("the webhook is being sent just now; try again", code="try_again")
-        self._wake_notifier(again)
+        self.waker.wake(again)
         return record
 
     def _again(self, delivery: Delivery | None, now: datetime) -> Delivery | None:
@@ -83,18 +79,7 @@ class Redelivery:
             if delivery is None:
                 return None
             after = redelivered(delivery, now)
-            if after is None or self.store.reopen_delivery(delivery, after):
+            if after is None or after is delivery or self.store.reopen_delivery(delivery, after):
                 return after
             delivery = self.store.delivery(**delivery_key(delivery))
         return None
-
-    def _wake_notifier(self, deliveries: Sequence[Delivery]) -> None:
-        """Starts the notifier, for each receiver apart: what hangs keeps no other waiting. `due_at` is the net."""
-        of_receivers: dict[str, list[dict[str, str]]] = {}
-        for one in deliveries:
-            of_receivers.setdefault(one.receiver, []).append(delivery_key(one))
-        try:
-            for keys in of_receivers.values():
-                self.invoker.invoke(self.notifier_function, {"items": keys})
-        except Exception:  # they are due, and the poller finds them; a service that hangs is not called twice
-            logger.exception("notifier not woken", extra={"task_id": deliveries[0].task_id})
