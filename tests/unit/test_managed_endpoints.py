@@ -391,6 +391,54 @@ class TestWhatWasRecovered:
         assert len(world.receivers.received) == sent
 
 
+class TestAnAttemptByHandThatNobodyWantsAnyMore:
+    """The endpoint is switched off, or removed, after its owner has asked and before the attempt is made."""
+
+    def ended(self, world: Deployment, *answers: Answer) -> tuple[Endpoint, str]:
+        endpoint = world.manage(HOOK)
+        world.receivers.answers[HOOK] = [*answers]
+        task = world.register(failed(), at_s=0)
+        world.tick_every_minute(until_s=5 * DAY)
+        world.run(5 * DAY)
+        return endpoint, task
+
+    def ask_and_switch_off(self, world: Deployment, endpoint: Endpoint, task: str) -> None:
+        world.loses.append("poller")
+        world.redelivery().redeliver(task, owner=OWNER)
+        change(world, endpoint, disabled=True)
+        world.tick_at(world.now_s + 30)
+        world.run(world.now_s + 120)
+
+    def test_leaves_what_was_delivered_delivered_and_is_not_recovered(self) -> None:
+        world = Deployment()
+        endpoint, task = self.ended(world, Answer(204))
+        self.ask_and_switch_off(world, endpoint, task)
+        assert (only(world, task).state, only(world, task).manual) == (DeliveryState.DELIVERED, False)
+        change(world, endpoint, disabled=False)
+        assert recover(world, endpoint) == 0
+        assert len(world.messages(task)) == 1
+
+    def test_leaves_what_was_exhausted_exhausted_and_its_recovery_has_the_whole_schedule(self) -> None:
+        world = Deployment()
+        endpoint, task = self.ended(world, DOWN)
+        self.ask_and_switch_off(world, endpoint, task)
+        assert (only(world, task).state, only(world, task).manual) == (DeliveryState.EXHAUSTED, False)
+        change(world, endpoint, disabled=False)
+        before = len(world.store.attempts(task))
+        assert recover(world, endpoint) == 1
+        world.tick_every_minute(until_s=world.now_s + 5 * DAY, first_s=world.now_s + 5)
+        world.run(world.now_s + 5 * DAY)
+        assert len(world.store.attempts(task)) == before + 10
+
+    def test_ends_what_was_still_being_tried_as_any_other(self) -> None:
+        world = Deployment()
+        endpoint = world.manage(HOOK)
+        world.receivers.answers[HOOK] = [DOWN]
+        task = told(world)
+        self.ask_and_switch_off(world, endpoint, task)
+        assert (only(world, task).state, only(world, task).manual) == (DeliveryState.DISABLED, False)
+
+
 def test_a_key_is_valid_for_a_day_beyond_its_rotation() -> None:
     key = SigningKey("endpoint", "ep_1")
     assert secrets_of(MASTER, key, START) == [derive_secret(MASTER, "endpoint", "ep_1", 1)]

@@ -182,6 +182,20 @@ class TestSendingAgain:
         running = world.registered(provider_task_id="job-8", webhook_url=HOOK)
         world.call("POST", f"/tasks/{running}/redeliver", {}).problem(409, "nothing_to_redeliver")
 
+    @pytest.mark.parametrize("ends", ["PATCH", "DELETE"])
+    def test_to_an_endpoint_that_is_disabled_or_deleted_is_409_and_leaves_it_as_it_was(self, ends: str) -> None:
+        world = World()
+        first = world.call("POST", "/endpoints", {"url": HOOK}).json["endpoint_id"]
+        second = world.call("POST", "/endpoints", {"url": OTHER}).json["endpoint_id"]
+        task_id = told(world)
+        path, off = f"/tasks/{task_id}/redeliver", {"disabled": True}
+        assert world.call(ends, f"/endpoints/{first}", off if ends == "PATCH" else None).status in {200, 204}
+        answer = world.call("POST", path, {})
+        assert {one["url"]: one["state"] for one in answer.json["deliveries"]} == {HOOK: "delivered", OTHER: "pending"}
+        world.call("POST", path, {"endpoint_id": first}).problem(409, "endpoint_disabled")
+        assert world.call(ends, f"/endpoints/{second}", off if ends == "PATCH" else None).status in {200, 204}
+        world.call("POST", path, {}).problem(409, "endpoint_disabled")
+
     @pytest.mark.parametrize("body", [{"endpoint": "url_1"}, {"event": "task.done"}, {"endpoint_id": 7}])
     def test_a_body_that_cannot_be_used_is_422(self, body: object) -> None:
         world = World()

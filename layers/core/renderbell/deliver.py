@@ -37,6 +37,7 @@ from renderbell.delivery import (
     interrupted,
     judge,
     receiver_after,
+    unwanted,
 )
 from renderbell.endpoints import GONE, Endpoint, SigningKey, hidden_in, is_managed
 from renderbell.redaction import redacted
@@ -117,9 +118,9 @@ class _Way:
     def end_of(self, delivery: Delivery) -> Delivery | None:
         """The end of a delivery that nobody wants to have any more."""
         if self.missing:
-            return replace(delivery, state=DeliveryState.GONE, token=None, due_at=None, last_error=ENDPOINT_GONE)
+            return unwanted(delivery, DeliveryState.GONE, ENDPOINT_GONE)
         if self.managed is not None and self.managed.disabled:
-            return replace(delivery, state=DeliveryState.DISABLED, token=None, due_at=None, last_error=ENDPOINT_OFF)
+            return unwanted(delivery, DeliveryState.DISABLED, ENDPOINT_OFF)
         return None
 
     def leads(self, delivery: Delivery) -> Delivery:
@@ -314,17 +315,16 @@ class Deliverer:
         held = self._claimed_delivery(delivery, health)
         if held is None:
             return None
-        unwanted = way.end_of(held)
-        if unwanted is not None:
-            self.store.finish_delivery(held, unwanted)
+        end = way.end_of(held)
+        if end is not None:
+            self.store.finish_delivery(held, end)
             logger.info("webhook not wanted", extra={"task_id": held.task_id, "endpoint_id": held.endpoint_id})
             return None
         sent = way.leads(held)
         at = self.clock()
         answer = self._post(sent, records, secrets, way, at)
         if answer is None:
-            gone = replace(held, state=DeliveryState.EXHAUSTED, token=None, due_at=None, last_error=TASK_GONE)
-            self.store.finish_delivery(held, gone)
+            self.store.finish_delivery(held, unwanted(held, DeliveryState.EXHAUSTED, TASK_GONE))
             return None
         now = self.clock()
         # Before the judgement: the health that was seen may be another's past, and a retry is given up for what stands.

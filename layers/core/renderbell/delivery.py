@@ -356,7 +356,15 @@ def as_recorded(delivery: Delivery, attempt: Attempt) -> Delivery:
 
 def reopened(delivery: Delivery, now: datetime) -> Delivery:
     """A delivery that had been given up, as it is tried once more: due now, with the whole schedule before it."""
-    return replace(delivery, state=DeliveryState.PENDING, token=None, due_at=now, tries=0, reopened_at=now)
+    return replace(
+        delivery, state=DeliveryState.PENDING, token=None, due_at=now, tries=0, resumes=None, reopened_at=now
+    )
+
+
+def unwanted(delivery: Delivery, state: DeliveryState, error: str) -> Delivery:
+    """A delivery that is not made, since nobody wants it; one that had ended before its owner asked ends as it had."""
+    seen = replace(delivery, last_error=error)
+    return _back(seen) if delivery.had_ended else _ended(seen, state)
 
 
 def answer_of(attempt: Attempt) -> Answer:

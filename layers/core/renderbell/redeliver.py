@@ -6,12 +6,13 @@ notifier of each receiver in its turn. Whoever asks once a second for what hangs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from renderbell.delivery import Attempt, Delivery, redelivered
+from renderbell.endpoints import Endpoint, is_managed
 from renderbell.errors import ConflictError, NotFoundError
 from renderbell.register import TaskRecord, Tasks
 from renderbell.store import delivery_key
@@ -26,6 +27,7 @@ class RedeliveryStore(Protocol):
     """What is used of the store."""
 
     def deliveries(self, task_id: str) -> tuple[Delivery, ...]: ...
+    def endpoints(self, owner: str) -> tuple[Endpoint, ...]: ...
     def delivery(self, pk: str, sk: str) -> Delivery | None: ...
     def reopen_delivery(self, seen: Delivery, after: Delivery) -> bool: ...
     def newest_attempts(
@@ -54,8 +56,9 @@ class Redelivery:
     ) -> TaskRecord:
         """Has a task's webhooks sent once more, at once: all, or those to one endpoint or of one event.
 
-        What is being sent just then is left alone, since it is being sent. Raises `NotFoundError`, also for an endpoint
-        that nothing goes to, and `ConflictError` where there is nothing to send or all of it is under way.
+        What is being sent just then is left alone, since it is being sent, and so is what goes to an endpoint that is
+        switched off or removed. Raises `NotFoundError`, also for an endpoint that nothing goes to, and `ConflictError`
+        where there is nothing to send, all of it is under way, or nobody wants it.
         """
         self.tasks.find_task(task_id, owner=owner)
         made = self.store.deliveries(task_id)
@@ -65,6 +68,7 @@ class Redelivery:
         chosen = [one for one in of_endpoint if event in {None, one.event}]
         if not chosen:
             raise ConflictError("the task has no webhook that could be sent", code="nothing_to_redeliver")
+        chosen = self._wanted(chosen, owner)
         now = self.clock()
         again = [one for one in (self._again(one, now) for one in chosen) if one is not None]
         record = self.tasks.read_task(task_id, owner=owner)  # it may have been deleted meanwhile
@@ -72,6 +76,15 @@ class Redelivery:
             raise ConflictError("the webhook is being sent just now; try again", code="try_again")
         self.waker.wake(again)
         return record
+
+    def _wanted(self, chosen: Sequence[Delivery], owner: str) -> list[Delivery]:
+        """Those of the deliveries whose endpoint takes any; raises `ConflictError` where there are none."""
+        managed = [one for one in chosen if is_managed(one.endpoint_id)]
+        on = {one.endpoint_id for one in self.store.endpoints(owner) if not one.disabled} if managed else set()
+        wanted = [one for one in chosen if one not in managed or one.endpoint_id in on]
+        if not wanted:
+            raise ConflictError("the endpoint is disabled or deleted", code="endpoint_disabled")
+        return wanted
 
     def _again(self, delivery: Delivery | None, now: datetime) -> Delivery | None:
         """The delivery as it is due now; None while it is being sent, or where it is there no more."""
