@@ -1137,8 +1137,9 @@ class TestDeliveries:
         keys = [store.put_delivery(one) for one in tests]
         assert keys[0] == ("OWNER#default", "DELIVERY#endpoint.test#ep_1#tst_1")
         assert endpoint_of(keys[0][1]) == "ep_1"
-        assert store.tests_of("default", "ep_1") == tuple(tests[:2])
-        assert store.tests_of("other", "ep_1") == ()
+        assert store.newest_tests("default", "ep_1", 5) == (tests[1], tests[0])
+        assert store.newest_tests("default", "ep_1") == (tests[1],)
+        assert store.newest_tests("other", "ep_1") == ()
         shown = [one for one in store.due(SLOT, at(100)) if isinstance(one, DueDelivery)]
         assert {(one.key, one.endpoint_id) for one in shown} == {
             (key, one.endpoint_id) for key, one in zip(keys, tests, strict=True)

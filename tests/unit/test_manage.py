@@ -57,6 +57,12 @@ def ended(world: World, endpoint_id: str, n: int, *, owner: str = "default", **f
     return after
 
 
+def sent(world: World, path: str) -> None:
+    """Claims an endpoint's last test, as who sends it does."""
+    (test,) = world.store.newest_tests("default", path.rpartition("/")[2])
+    assert world.store.claim_delivery(test, "token", None) is not None
+
+
 class TestMakingAndReading:
     def test_an_endpoint_is_answered_with_all_but_its_secrets(self) -> None:
         world = World()
@@ -396,17 +402,50 @@ class TestTesting:
         endpoint_id = made(world)["endpoint_id"]
         world.invoker.trouble = RuntimeError("throttled")
         assert world.call("POST", f"/endpoints/{endpoint_id}/test").status == 202
-        assert len(world.store.tests_of("default", endpoint_id)) == 1
+        assert len(world.store.newest_tests("default", endpoint_id)) == 1
 
     def test_the_last_test_is_shown_and_none_past_its_time(self) -> None:
         world = World()
         path = f"/endpoints/{made(world)['endpoint_id']}"
         for _ in range(3):
             world.call("POST", f"{path}/test")
+            sent(world, path)
             world.clock.pass_s(1)
         assert world.call("GET", path).json["last_test"]["created_at"] == "2026-03-01T12:00:02.000Z"
         world.clock.pass_s(15 * 86_400)
         assert world.call("GET", path).json["last_test"] is None
+
+    def test_one_that_is_asked_for_again_before_it_is_sent_is_the_same(self) -> None:
+        world = World()
+        path = f"/endpoints/{made(world)['endpoint_id']}"
+        first = world.call("POST", f"{path}/test")
+        world.clock.pass_s(5)
+        assert world.call("POST", f"{path}/test").json == first.json
+        sent(world, path)
+        assert world.call("POST", f"{path}/test").json["webhook_id"] != first.json["webhook_id"]
+
+    @pytest.mark.parametrize(("method", "body"), [("GET", None), ("PATCH", {"description": "orders"})])
+    def test_an_endpoint_with_many_tests_is_read_as_soon_as_one_with_few(self, method: str, body: object) -> None:
+        reads = []
+        for number in (3, 60):
+            world = World()
+            path = f"/endpoints/{made(world)['endpoint_id']}"
+            for _ in range(number):
+                world.call("POST", f"{path}/test")
+                sent(world, path)
+                world.clock.pass_s(1)
+            read: list[int] = []
+            query = world.table.query
+
+            def counting(*, query: Any = query, read: list[int] = read, **call: Any) -> Any:
+                page = query(**call)
+                read.append(len(page["Items"]))
+                return page
+
+            world.table.query = counting  # type: ignore[method-assign]
+            assert world.call(method, path, body).status == 200
+            reads.append(sum(read))
+        assert reads[0] == reads[1]
 
     def test_what_is_switched_off_is_not_tested(self) -> None:
         world = World()

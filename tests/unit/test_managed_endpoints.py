@@ -272,7 +272,7 @@ class TestATest:
     def sent(self, world: Deployment, endpoint: Endpoint) -> Delivery:
         world.endpoints().test(endpoint.endpoint_id, owner=OWNER)
         world.run(world.now_s + 2)
-        return world.store.tests_of(OWNER, endpoint.endpoint_id)[-1]
+        return world.store.newest_tests(OWNER, endpoint.endpoint_id)[0]
 
     def test_is_heard_at_once_with_its_own_secret_and_recorded(self) -> None:
         world = Deployment()
@@ -302,7 +302,7 @@ class TestATest:
         assert self.sent(world, endpoint).state is DeliveryState.PENDING
         world.tick_every_minute(until_s=130)
         world.run(130)
-        (test,) = world.store.tests_of(OWNER, endpoint.endpoint_id)
+        (test,) = world.store.newest_tests(OWNER, endpoint.endpoint_id)
         assert test.state is DeliveryState.DELIVERED
 
     def test_that_fails_is_tried_again_with_the_same_bytes_and_never_recovered(self) -> None:
@@ -312,7 +312,7 @@ class TestATest:
         self.sent(world, endpoint)
         world.tick_every_minute(until_s=5 * DAY)
         world.run(5 * DAY)
-        (test,) = world.store.tests_of(OWNER, endpoint.endpoint_id)
+        (test,) = world.store.newest_tests(OWNER, endpoint.endpoint_id)
         assert (test.state, test.tries) == (DeliveryState.EXHAUSTED, 10)
         assert len({one.body for one in world.receivers.received}) == 1
         assert [one.number for one in world.store.attempts_of(test)] == list(range(1, 11))
@@ -326,7 +326,7 @@ class TestATest:
         world.endpoints().delete(endpoint.endpoint_id, owner=OWNER)
         world.tick_every_minute(until_s=130)
         world.run(130)
-        (test,) = world.store.tests_of(OWNER, endpoint.endpoint_id)
+        (test,) = world.store.newest_tests(OWNER, endpoint.endpoint_id)
         assert (test.state, test.due_at) == (DeliveryState.GONE, None)
         assert world.receivers.received == []
 

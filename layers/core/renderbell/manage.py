@@ -189,7 +189,7 @@ class EndpointStore(Protocol):
     def signing(self, owner: str) -> SigningKey: ...
     def note_rotation(self, owner: str, seen: SigningKey, after: SigningKey) -> bool: ...
     def put_delivery(self, delivery: Delivery) -> tuple[str, str]: ...
-    def tests_of(self, owner: str, endpoint_id: str) -> tuple[Delivery, ...]: ...
+    def newest_tests(self, owner: str, endpoint_id: str) -> tuple[Delivery, ...]: ...
     def attempts_of(self, delivery: Delivery) -> tuple[Attempt, ...]: ...
     def given_up(self, endpoint_id: str, since: datetime) -> Iterator[tuple[str, str]]: ...
     def delivery(self, pk: str, sk: str) -> Delivery | None: ...
@@ -347,12 +347,17 @@ class Endpoints:
     # -- sending ----------------------------------------------------------------------------------------------------
 
     def test(self, endpoint_id: str, *, owner: str) -> Delivery:
-        """Sends a test to an endpoint, at once and then by the schedule of all webhooks.
+        """Sends a test to an endpoint, as soon as it is its turn and then by the schedule of all webhooks.
 
-        Raises `NotFoundError`, and `ConflictError` if the endpoint is switched off.
+        Who asks again before it is sent is answered with the same one. Raises `NotFoundError`, and `ConflictError` if
+        the endpoint is switched off.
         """
         found = self._find(endpoint_id, owner)
         self._check_on(found)
+        last = self._last_test(owner, endpoint_id)
+        if last is not None and last.due_at is not None and not last.tries:
+            self.waker.wake([last])
+            return last
         now, test_id = self.clock(), self.new_test_id()
         test = new_delivery(
             task_id=test_id,
@@ -415,9 +420,7 @@ class Endpoints:
 
     def _record(self, endpoint: Endpoint) -> EndpointRecord:
         owner, endpoint_id = endpoint.owner, endpoint.endpoint_id
-        now = self.clock().timestamp()
-        tests = [one for one in self.store.tests_of(owner, endpoint_id) if one.ttl is None or one.ttl > now]
-        last = max(tests, key=lambda one: (one.created_at, one.task_id), default=None)
+        last = self._last_test(owner, endpoint_id)
         return EndpointRecord(
             endpoint,
             self.store.endpoint_health(owner, endpoint_id),
@@ -425,6 +428,11 @@ class Endpoints:
             last,
             self.store.attempts_of(last) if last is not None else (),
         )
+
+    def _last_test(self, owner: str, endpoint_id: str) -> Delivery | None:
+        now = self.clock().timestamp()
+        found = self.store.newest_tests(owner, endpoint_id)
+        return next((one for one in found if one.ttl is None or one.ttl > now), None)
 
     def _counted_since(self) -> date:
         return (self.clock() - timedelta(days=COUNTED_DAYS - 1)).date()
