@@ -166,7 +166,8 @@ class TestMakingAndReading:
         [
             *("Host", "Content-Type", "content-length", "User-Agent", "Connection", "Transfer-Encoding", "TE"),
             *("Upgrade", "Proxy-Authorization", "X-Forwarded-For", "Webhook-Signature", "svix-id", "Accept-Encoding"),
-            *("Expect", "Trailer", "Keep-Alive"),
+            *("Expect", "Trailer", "Keep-Alive", "X-Real-IP", "X-Original-URL", "X-HTTP-Method-Override"),
+            *("HTTP2-Settings", "X-Rewrite-Url", "True-Client-IP", "X-Client-IP", "Max-Forwards", "X-Original-Host"),
         ],
     )
     def test_a_header_that_is_not_the_owners_to_set_is_refused(self, name: str) -> None:

@@ -71,11 +71,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # What the transport or the signature sets, or a proxy on the way may act on.
 RESERVED_HEADERS = frozenset(
     {
-        *("accept-encoding", "connection", "expect", "forwarded", "host", "keep-alive", "te", "trailer"),
-        *("transfer-encoding", "upgrade", "user-agent", "via"),
+        *("accept-encoding", "client-ip", "connection", "expect", "forwarded", "host", "http2-settings", "keep-alive"),
+        *("max-forwards", "te", "trailer", "transfer-encoding", "true-client-ip", "upgrade", "user-agent", "via"),
+        *("x-client-ip", "x-cluster-client-ip", "x-http-method", "x-http-method-override", "x-method-override"),
+        *("x-host", "x-real-ip", "x-rewrite-url"),
     }
 )
-RESERVED_PREFIXES = ("content-", "proxy-", "svix-", "webhook-", "x-forwarded-")
+RESERVED_PREFIXES = ("content-", "proxy-", "svix-", "webhook-", "x-forwarded-", "x-original-")
 
 logger = Logger()
 
