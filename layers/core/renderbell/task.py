@@ -452,6 +452,7 @@ def _succeeded(known: Task, observation: Observation, now: datetime) -> Task:
         return replace(
             copying,
             sources=sources,
+            frames=(_frames(observation) if observation.videos else None) or known.frames,  # else they are the files
             progress=100,
             progress_at=now,
             last_poll_error=None,
