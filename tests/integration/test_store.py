@@ -179,21 +179,38 @@ class TestRegistering:
 
     def test_a_key_is_found_by_its_hash(self, store: Store) -> None:
         key = ApiKey("k1", "ab" * 32, "default", "read", "ci", BORN)
-        store.put_key(key)
+        assert store.add_key(key, 1)
         assert store.key("ab" * 32) == key
         assert store.key("cd" * 32) is None
 
     def test_an_owners_keys_are_listed_and_deleted_one_by_one(self, store: Store) -> None:
         keys = [ApiKey(f"key_{n}", f"{n:064x}", owner, "read", "ci", BORN) for n, owner in enumerate(["a", "a", "ab"])]
         for key in keys:
-            store.put_key(key)
+            assert store.add_key(key, 2)
+        assert not store.add_key(ApiKey("key_9", "9" * 64, "a", "read", "ci", BORN), 2)
         assert store.keys("a") == (keys[0], keys[1])
-        store.delete_key(keys[0])
+        assert store.delete_key(keys[0])
         assert store.keys("a") == (keys[1],)
         assert store.key(keys[0].key_hash) is None
         assert store.key(keys[1].key_hash) == keys[1]
-        store.delete_key(keys[0])
+        assert not store.delete_key(keys[0])
         assert store.keys("ab") == (keys[2],)
+        assert store.add_key(keys[0], 2)
+        assert not store.add_key(ApiKey("key_9", "9" * 64, "a", "read", "ci", BORN), 2), "what was gone counted once"
+
+    def test_of_many_who_mint_the_last_key_one_does(self, store: Store) -> None:
+        barrier = Barrier(8)
+
+        def mint(number: int) -> bool:
+            barrier.wait()
+            try:
+                return store.add_key(ApiKey(f"key_{number}", f"{number:064x}", "a", "read", "ci", BORN), 1)
+            except ConflictError:  # it met another too often
+                return False
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(mint, range(8))) == 1
+        assert len(store.keys("a")) == 1
 
 
 class TestSaving:

@@ -20,12 +20,12 @@ from renderbell.errors import (
 )
 from renderbell.providers.base import Observation, ProviderState
 from renderbell.task import (
-    Frames,
     HINT_EVERY_S,
     POLL_INTERRUPTED,
     TRANSITIONS,
     ErrorCode,
     FileKind,
+    Frames,
     Hint,
     PollError,
     Source,

@@ -16,6 +16,7 @@
     receiver's health   OWNER#<owner>                       RECEIVER#<receiver>             no
     slow receivers' seats OWNER#<owner>                     SEATS                           no
     key, by id          OWNER#<owner>                       KEY#<id>                        no
+    their number        OWNER#<owner>                       KEYS                            no
     key, by hash        KEY#<SHA-256>                       KEY                             no
     connection's health CONNECTION#<name>                   HEALTH                          no
     kept answer         OWNER#<owner>                       ANSWER#<SHA-256 of its key>     no
