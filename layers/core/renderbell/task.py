@@ -548,6 +548,11 @@ def _furthest(old: int | None, new: int | None) -> int | None:
     return max(old or 0, min(100, max(0, new)))
 
 
+def copying_since(task: Task) -> datetime:
+    """When the copy of a task began: no file of it is older."""
+    return max((line.at for line in task.history if line.target is Status.COPYING), default=task.created_at)
+
+
 def _frames(observation: Observation) -> Frames | None:
     return Frames(len(observation.images), observation.images[-1]) if observation.images else None
 
