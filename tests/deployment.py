@@ -27,6 +27,7 @@ from renderbell.manage import Endpoints
 from renderbell.notify import Notifier
 from renderbell.poll import Poller, PollSettings
 from renderbell.providers import Connection, HttpRequest, HttpResponse
+from renderbell.redeliver import Redelivery
 from renderbell.register import Registered, TaskRequest, Tasks
 from renderbell.store import DUE_PROJECTION, Store
 from renderbell.task import Source, StoredFile, Task, Upload
@@ -483,7 +484,7 @@ class Deployment:
         if function_name in self.loses:
             self.loses.remove(function_name)
         elif function_name == POLLER:
-            if self.wakes or "task_id" not in payload:
+            if self.wakes or not payload.keys() & {"task_id", "delivery"}:
                 self.start(POLLER, lambda: self._fire(payload), delay_s=INVOKE_S)
         elif self._notifiers is None:
             self.start(NOTIFIER, lambda: self._notify(payload), delay_s=INVOKE_S)
@@ -513,7 +514,7 @@ class Deployment:
                 self.invoke(POLLER, {"worker": worker})
         began_s, pool = self.now_s, self._idle_pools.pop() if self._idle_pools else VirtualPool(self.world)
         try:
-            self.poller(pool).poll_due_tasks(event.get("worker", 0), woken_for=event.get("task_id"))
+            self.poller(pool).poll_due_tasks(event.get("worker", 0), woken_for=_named(event))
         finally:
             self.ticks.append((began_s, self.now_s))
             if self._one_process:
@@ -563,29 +564,35 @@ class Deployment:
         return Callbacks(
             store=self.store,
             connections=self.configured(),
-            waker=PollerWaker(
-                store=self.store,
-                invoker=self,
-                clock=self.clock,
-                workers=self.settings.workers,
-                function_name=POLLER,
-            ),
+            waker=self._waker(),
             clock=self.clock,
             side_by_side=self._side_by_side,
+        )
+
+    def redelivery(self) -> Redelivery:
+        """The owner's use case of webhooks by hand."""
+        return Redelivery(tasks=self.tasks(lambda: ""), store=self.store, waker=self._waker(), clock=self.clock)
+
+    def _waker(self) -> PollerWaker:
+        return PollerWaker(
+            store=self.store,
+            invoker=self,
+            clock=self.clock,
+            workers=self.settings.workers,
+            function_name=POLLER,
         )
 
     def endpoints(self) -> Endpoints:
         """The owner's use cases of endpoints."""
         return Endpoints(
             store=self.store,
-            invoker=self,
+            waker=self._waker(),
             egress=EgressPolicy(),
             master_secret=lambda: MASTER,
             clock=self.clock,
             new_id=lambda: f"ep_{next(self._endpoint_ids):026d}",
             new_test_id=lambda: f"tst_{next(self._endpoint_ids):026d}",
             slots=self.settings.slots,
-            notifier_function=NOTIFIER,
             side_by_side=self._side_by_side,
         )
 
@@ -667,6 +674,12 @@ class _Connections:
         if self.world.unreadable:
             raise ConfigurationError("the connections cannot be read from Parameter Store")
         return self.world.connections
+
+
+def _named(event: Mapping[str, Any]) -> str | tuple[str, str] | None:
+    """What a poller's event names, as its handler reads it."""
+    delivery = event.get("delivery")
+    return (delivery["pk"], delivery["sk"]) if delivery else event.get("task_id")
 
 
 def _task_id(number: int) -> str:

@@ -139,6 +139,7 @@ class World:
         self.connect("studio", "default")
         self.client = Client(self.table)
         self.store = Store(cast("DynamoDBClient", self.client), "table", pause=lambda seconds: None)
+        waker = PollerWaker(store=self.store, invoker=self.invoker, clock=self.clock, workers=1, function_name="poller")
         tasks = Tasks(
             store=self.store,
             connections=self.connections,
@@ -158,14 +159,13 @@ class World:
             tasks=tasks,
             endpoints=Endpoints(
                 store=self.store,
-                invoker=self.invoker,
+                waker=waker,
                 egress=EgressPolicy.from_settings(False, ()),
                 master_secret=lambda: MASTER,
                 clock=self.clock,
                 new_id=FakeIds("ep"),
                 new_test_id=FakeIds("tst"),
                 slots=16,
-                notifier_function="notifier",
                 side_by_side=lambda jobs: [job() for job in jobs],
             ),
             listing=Listing(
@@ -174,16 +174,13 @@ class World:
             redelivery=Redelivery(
                 tasks=tasks,
                 store=self.store,
-                invoker=self.invoker,
+                waker=waker,
                 clock=self.clock,
-                notifier_function="notifier",
             ),
             callbacks=Callbacks(
                 store=self.store,
                 connections=self.connections,
-                waker=PollerWaker(
-                    store=self.store, invoker=self.invoker, clock=self.clock, workers=1, function_name="poller"
-                ),
+                waker=waker,
                 clock=self.clock,
                 side_by_side=lambda jobs: [job() for job in jobs],
             ),

@@ -33,6 +33,7 @@ from renderbell.endpoints import Endpoint, SigningKey
 from renderbell.errors import ClaimLostError, ConflictError, ProviderTaskNotFound, VersionConflictError
 from renderbell.ids import Seed
 from renderbell.providers.base import Observation, ProviderState, ProviderTime
+from renderbell.seats import Seats
 from renderbell.store import (
     DUE_PROJECTION,
     AlreadyOngoingError,
@@ -179,21 +180,38 @@ class TestRegistering:
 
     def test_a_key_is_found_by_its_hash(self, store: Store) -> None:
         key = ApiKey("k1", "ab" * 32, "default", "read", "ci", BORN)
-        store.put_key(key)
+        assert store.add_key(key, 1)
         assert store.key("ab" * 32) == key
         assert store.key("cd" * 32) is None
 
     def test_an_owners_keys_are_listed_and_deleted_one_by_one(self, store: Store) -> None:
         keys = [ApiKey(f"key_{n}", f"{n:064x}", owner, "read", "ci", BORN) for n, owner in enumerate(["a", "a", "ab"])]
         for key in keys:
-            store.put_key(key)
+            assert store.add_key(key, 2)
+        assert not store.add_key(ApiKey("key_9", "9" * 64, "a", "read", "ci", BORN), 2)
         assert store.keys("a") == (keys[0], keys[1])
-        store.delete_key(keys[0])
+        assert store.delete_key(keys[0])
         assert store.keys("a") == (keys[1],)
         assert store.key(keys[0].key_hash) is None
         assert store.key(keys[1].key_hash) == keys[1]
-        store.delete_key(keys[0])
+        assert not store.delete_key(keys[0])
         assert store.keys("ab") == (keys[2],)
+        assert store.add_key(keys[0], 2)
+        assert not store.add_key(ApiKey("key_9", "9" * 64, "a", "read", "ci", BORN), 2), "what was gone counted once"
+
+    def test_of_many_who_mint_the_last_key_one_does(self, store: Store) -> None:
+        barrier = Barrier(8)
+
+        def mint(number: int) -> bool:
+            barrier.wait()
+            try:
+                return store.add_key(ApiKey(f"key_{number}", f"{number:064x}", "a", "read", "ci", BORN), 1)
+            except ConflictError:  # it met another too often
+                return False
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(mint, range(8))) == 1
+        assert len(store.keys("a")) == 1
 
 
 class TestSaving:
@@ -583,6 +601,19 @@ class TestHealth:
 
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(note, range(8))) == 1
+
+
+class TestSeats:
+    def test_they_are_kept_and_not_changed_by_who_saw_others(self, store: Store) -> None:
+        assert store.seats("default") == Seats()
+        taken, _ = Seats().asked("a.example.com", "t1", at(0))
+        assert store.change_seats("default", Seats(), taken, at(0))
+        assert store.seats("default") == taken
+        assert store.seats("other") == Seats()
+        assert not store.change_seats("default", Seats(), taken, at(0))
+        waiting = replace(taken, waiting={"b.example.com:8443": (at(1), at(21))}, version=2)
+        assert store.change_seats("default", taken, waiting, at(21))
+        assert store.seats("default") == waiting
 
 
 class TestCopying:
@@ -1124,8 +1155,9 @@ class TestDeliveries:
         keys = [store.put_delivery(one) for one in tests]
         assert keys[0] == ("OWNER#default", "DELIVERY#endpoint.test#ep_1#tst_1")
         assert endpoint_of(keys[0][1]) == "ep_1"
-        assert store.tests_of("default", "ep_1") == tuple(tests[:2])
-        assert store.tests_of("other", "ep_1") == ()
+        assert store.newest_tests("default", "ep_1", 5) == (tests[1], tests[0])
+        assert store.newest_tests("default", "ep_1") == (tests[1],)
+        assert store.newest_tests("other", "ep_1") == ()
         shown = [one for one in store.due(SLOT, at(100)) if isinstance(one, DueDelivery)]
         assert {(one.key, one.endpoint_id) for one in shown} == {
             (key, one.endpoint_id) for key, one in zip(keys, tests, strict=True)

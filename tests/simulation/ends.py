@@ -114,7 +114,9 @@ def _is_of(url: str, message: str, delivery: Delivery) -> bool:
 def _assert_tests_ended(world: Universe, dead: Collection[str]) -> None:
     """Asserts that whoever was told that a test is sent finds it heard, and its attempts recorded."""
     tests = {
-        one.task_id: one for made in world.managed for one in world.store_of_tests.tests_of(OWNER, made.endpoint_id)
+        one.task_id: one
+        for made in world.managed
+        for one in world.store_of_tests.newest_tests(OWNER, made.endpoint_id, 1000)
     }
     answered = {answer.result for answer in world.answers if answer.asked == "test"}
     assert answered <= tests.keys(), "a test that was answered is not there"

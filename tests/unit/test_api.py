@@ -11,10 +11,11 @@ import pytest
 
 from renderbell.api import base_url_of
 from renderbell.endpoints import derive_secret
-from renderbell.task import FileKind, Source, Status
+from renderbell.task import FileKind, Source, Status, Transition
 from tests.fakes import (
     START,
     captured_log,
+    stored_file,
 )
 from tests.http_api import BASE_URL, HOOK, MASTER, Answer, World, about, asking, sample
 
@@ -384,6 +385,26 @@ def test_a_number_that_is_none_and_an_odd_flag_are_422() -> None:
 def test_a_file_past_its_retention_is_410() -> None:
     world = World(video_retention_days=30)
     task_id = world.completed()
+    world.clock.now = START + timedelta(days=30, seconds=-1)
+    assert world.send(about("video", task_id)).status == 302
+    world.clock.now = START + timedelta(days=30)
+    world.send(about("video", task_id)).problem(410, "video_expired")
+
+
+def test_a_files_retention_counts_from_when_its_copy_began_for_s3_may_count_it_from_then() -> None:
+    world = World(video_retention_days=30)
+    task_id = world.registered()
+    copying = Transition(world.clock(), Status.QUEUED, Status.COPYING, "the provider succeeded")
+    begun = world.change(task_id, status=Status.COPYING, history=(*world.task(task_id).history, copying))
+    world.clock.pass_s(5 * 3600)
+    world.change(
+        task_id,
+        status=Status.COMPLETED,
+        step=None,
+        due_at=None,
+        files=(stored_file(key=f"default/{task_id}/1.mp4"),),
+        history=(*begun.history, Transition(world.clock(), Status.COPYING, Status.COMPLETED, "copied")),
+    )
     world.clock.now = START + timedelta(days=30, seconds=-1)
     assert world.send(about("video", task_id)).status == 302
     world.clock.now = START + timedelta(days=30)

@@ -173,7 +173,7 @@ def test_connections_that_cannot_be_read_are_our_trouble_whatever_the_call_is(wo
 
 def test_neither_signatures_nor_secrets_nor_bodies_are_logged_or_answered(world: Called) -> None:
     world.registered(connection="scenext")
-    payload = {"task_id": "job-7", "private": "words of the provider"}
+    payload = {"task_id": "job-7", "private": "words of the provider", "timestamp": int(START.timestamp())}
     with captured_log() as lines:
         answers = [
             world.hear(),

@@ -29,6 +29,7 @@ from renderbell.delivery import (
 )
 from renderbell.endpoints import derive_secret, endpoint_id
 from renderbell.schedule import WEBHOOK_RETRIES
+from renderbell.seats import Seats
 from renderbell.store import UnreadableItemError, task_key
 from renderbell.task import Request, Webhook, cancel, delete, new_task
 from renderbell.webhooks import deliveries_for, receiver_of
@@ -355,6 +356,66 @@ class TestAReceiverInTrouble:
         world.run(60)
         assert sorted(lasted_s)[:19] == pytest.approx([latency_s] * 19)
         assert max(lasted_s) == pytest.approx(2 * latency_s + 5)
+
+
+class TestSlowReceiversOfOneOwner:
+    URLS = tuple(f"https://slow{number}.example.com/hook" for number in range(8))
+
+    def slow(self, world: Deployment) -> None:
+        for url in self.URLS:
+            world.receivers.answers[url] = [TIMEOUT]
+            world.receivers.latencies_s[url] = 15
+            self.known(world, url)
+
+    def known(self, world: Deployment, url: str) -> None:
+        health = ReceiverHealth(ReceiverState.SLOW, endpoint_id(url))
+        world.store.note_receiver_health(OWNER, receiver_of(url), WELL, health, now=START, token="test")
+
+    def test_hold_three_invocations_at_most_and_all_have_their_turns(self) -> None:
+        world = Deployment()
+        self.slow(world)
+        for number, url in enumerate(self.URLS):
+            plant(world, number, url)
+        world.tick_every_minute(until_s=300)
+        world.run(300)
+        assert world.receivers.most_at_once == 3
+        assert {one.url for one in world.receivers.received} == set(self.URLS)
+
+    def test_without_a_seat_leave_the_others_of_the_host_alone(self) -> None:
+        world = Deployment()
+        bad, good = "https://shared.example.com/bad", "https://shared.example.com/good"
+        self.known(world, bad)
+        tasks = [plant(world, number, url) for number, url in enumerate([bad, bad, good])]
+        seats = Seats()
+        for number in range(3):
+            seats, _ = seats.asked(f"r{number}", f"t{number}", START)
+        world.store.change_seats(OWNER, Seats(), seats, START)
+        keys = [key_of(task, url) for task, url in zip(tasks, [bad, bad, good], strict=True)]
+        world.invoke(NOTIFIER, {"items": keys})
+        world.run(10)
+        assert [one.url for one in world.receivers.received] == [good]
+        assert [delivery_of(world, task).tries for task in tasks] == [0, 0, 1]
+
+    def test_of_whom_nobody_can_tell_are_tried(self) -> None:
+        world = Deployment()
+        self.slow(world)
+        url = self.URLS[0]
+        key = key_of(plant(world, 0, url), url)
+        world.table.put_item(TableName="table", Item={"pk": {"S": f"OWNER#{OWNER}"}, "sk": {"S": "SEATS"}})
+        with captured_log() as log:
+            world.invoke(NOTIFIER, {"items": [key]})
+            world.run(20)
+        assert [one.url for one in world.receivers.received] == [url]
+        assert "seats not read" in [line["message"] for line in log]
+
+    def test_are_free_for_others_when_one_has_answered(self) -> None:
+        world = Deployment()
+        self.slow(world)
+        url = self.URLS[0]
+        world.receivers.answers[url] = [Answer(204)]
+        send(world, plant(world, 0, url), at_s=0, url=url)
+        assert world.store.seats(OWNER).taken == {}
+        assert world.store.seats(OWNER).version == 2
 
 
 class TestASlowReceiver:

@@ -52,9 +52,9 @@ def event(name: str) -> dict[str, Any]:
 
 @dataclass
 class FakePoller:
-    ticks: list[tuple[int, str | None]] = field(default_factory=list)
+    ticks: list[tuple[int, str | tuple[str, str] | None]] = field(default_factory=list)
 
-    def poll_due_tasks(self, worker: int, *, woken_for: str | None, time_limit_s: float) -> None:
+    def poll_due_tasks(self, worker: int, *, woken_for: str | tuple[str, str] | None, time_limit_s: float) -> None:
         assert time_limit_s > 0
         self.ticks.append((worker, woken_for))
 
@@ -114,7 +114,21 @@ def test_a_wake_up_names_its_task(poller: tuple[Callable[[Mapping[str, Any]], No
     assert parts.started == []
 
 
-@pytest.mark.parametrize("odd", [{"worker": 3}, {"worker": -1}, {"worker": "0"}, {"worker": 0, "task_id": 7}])
+def test_a_wake_up_may_name_a_delivery(poller: tuple[Callable[[Mapping[str, Any]], None], FakePollerParts]) -> None:
+    handle, parts = poller
+    told = event("poller-delivery")
+    handle(told)
+    assert parts.poller.ticks == [(told["worker"], (told["delivery"]["pk"], told["delivery"]["sk"]))]
+    assert parts.started == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *({"worker": 3}, {"worker": -1}, {"worker": "0"}, {"worker": 0, "task_id": 7}),
+        *({"worker": 0, "delivery": {"pk": "a"}}, {"worker": 0, "delivery": "a"}),
+    ],
+)
 def test_an_odd_event_is_refused(
     poller: tuple[Callable[[Mapping[str, Any]], None], FakePollerParts], odd: dict[str, Any]
 ) -> None:

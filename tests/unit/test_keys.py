@@ -84,6 +84,7 @@ def test_keys_are_the_operators_alone(method: str, path: str, scope: str) -> Non
         ({"name": ""}, "name"),
         ({"name": "x" * 101}, "name"),
         ({"name": "a\x1bb"}, "name"),
+        ({"name": "a\ud800b"}, "name"),
         ({"scope": "root"}, "scope"),
         ({"key": "rbk_mine"}, "key"),
     ],
@@ -107,3 +108,28 @@ def test_an_owner_has_a_hundred_keys_at_most() -> None:
         assert world.call("POST", "/keys", ASKED | {"name": f"n{n}"}).status == 201
     world.call("POST", "/keys", ASKED).problem(409, "too_many_keys")
     assert world.call("POST", "/keys", ASKED | {"owner": "team-b"}).status == 201
+    first = world.call("GET", "/keys", query={"owner": "team-a"}).json["keys"][0]["key_id"]
+    assert world.call("DELETE", f"/keys/{first}", query={"owner": "team-a"}).status == 204
+    assert world.call("POST", "/keys", ASKED).status == 201
+    world.call("POST", "/keys", ASKED).problem(409, "too_many_keys")
+
+
+def test_of_two_who_mint_the_last_key_at_once_one_does() -> None:
+    world = World()
+    for n in range(MAX_KEYS - 1):
+        assert world.call("POST", "/keys", ASKED | {"name": f"n{n}"}).status == 201
+    inner = []
+    world.client.before["transact_write_items"] = lambda: inner.append(world.call("POST", "/keys", ASKED).status)
+    world.call("POST", "/keys", ASKED).problem(409, "too_many_keys")
+    assert inner == [201]
+    assert len(world.store.keys("team-a")) == MAX_KEYS
+
+
+def test_of_two_who_delete_a_key_at_once_one_does() -> None:
+    world = World()
+    key_id = world.call("POST", "/keys", ASKED).json["key_id"]
+    path, query = f"/keys/{key_id}", {"owner": "team-a"}
+    inner = []
+    world.client.before["transact_write_items"] = lambda: inner.append(world.call("DELETE", path, query=query).status)
+    world.call("DELETE", path, query=query).problem(404, "not_found")
+    assert inner == [204]

@@ -272,7 +272,7 @@ class TestATest:
     def sent(self, world: Deployment, endpoint: Endpoint) -> Delivery:
         world.endpoints().test(endpoint.endpoint_id, owner=OWNER)
         world.run(world.now_s + 2)
-        return world.store.tests_of(OWNER, endpoint.endpoint_id)[-1]
+        return world.store.newest_tests(OWNER, endpoint.endpoint_id)[0]
 
     def test_is_heard_at_once_with_its_own_secret_and_recorded(self) -> None:
         world = Deployment()
@@ -302,7 +302,7 @@ class TestATest:
         assert self.sent(world, endpoint).state is DeliveryState.PENDING
         world.tick_every_minute(until_s=130)
         world.run(130)
-        (test,) = world.store.tests_of(OWNER, endpoint.endpoint_id)
+        (test,) = world.store.newest_tests(OWNER, endpoint.endpoint_id)
         assert test.state is DeliveryState.DELIVERED
 
     def test_that_fails_is_tried_again_with_the_same_bytes_and_never_recovered(self) -> None:
@@ -312,7 +312,7 @@ class TestATest:
         self.sent(world, endpoint)
         world.tick_every_minute(until_s=5 * DAY)
         world.run(5 * DAY)
-        (test,) = world.store.tests_of(OWNER, endpoint.endpoint_id)
+        (test,) = world.store.newest_tests(OWNER, endpoint.endpoint_id)
         assert (test.state, test.tries) == (DeliveryState.EXHAUSTED, 10)
         assert len({one.body for one in world.receivers.received}) == 1
         assert [one.number for one in world.store.attempts_of(test)] == list(range(1, 11))
@@ -326,7 +326,7 @@ class TestATest:
         world.endpoints().delete(endpoint.endpoint_id, owner=OWNER)
         world.tick_every_minute(until_s=130)
         world.run(130)
-        (test,) = world.store.tests_of(OWNER, endpoint.endpoint_id)
+        (test,) = world.store.newest_tests(OWNER, endpoint.endpoint_id)
         assert (test.state, test.due_at) == (DeliveryState.GONE, None)
         assert world.receivers.received == []
 
@@ -389,6 +389,54 @@ class TestWhatWasRecovered:
         recover(world, endpoint)
         world.run(world.now_s + 10)
         assert len(world.receivers.received) == sent
+
+
+class TestAnAttemptByHandThatNobodyWantsAnyMore:
+    """The endpoint is switched off, or removed, after its owner has asked and before the attempt is made."""
+
+    def ended(self, world: Deployment, *answers: Answer) -> tuple[Endpoint, str]:
+        endpoint = world.manage(HOOK)
+        world.receivers.answers[HOOK] = [*answers]
+        task = world.register(failed(), at_s=0)
+        world.tick_every_minute(until_s=5 * DAY)
+        world.run(5 * DAY)
+        return endpoint, task
+
+    def ask_and_switch_off(self, world: Deployment, endpoint: Endpoint, task: str) -> None:
+        world.loses.append("poller")
+        world.redelivery().redeliver(task, owner=OWNER)
+        change(world, endpoint, disabled=True)
+        world.tick_at(world.now_s + 30)
+        world.run(world.now_s + 120)
+
+    def test_leaves_what_was_delivered_delivered_and_is_not_recovered(self) -> None:
+        world = Deployment()
+        endpoint, task = self.ended(world, Answer(204))
+        self.ask_and_switch_off(world, endpoint, task)
+        assert (only(world, task).state, only(world, task).manual) == (DeliveryState.DELIVERED, False)
+        change(world, endpoint, disabled=False)
+        assert recover(world, endpoint) == 0
+        assert len(world.messages(task)) == 1
+
+    def test_leaves_what_was_exhausted_exhausted_and_its_recovery_has_the_whole_schedule(self) -> None:
+        world = Deployment()
+        endpoint, task = self.ended(world, DOWN)
+        self.ask_and_switch_off(world, endpoint, task)
+        assert (only(world, task).state, only(world, task).manual) == (DeliveryState.EXHAUSTED, False)
+        change(world, endpoint, disabled=False)
+        before = len(world.store.attempts(task))
+        assert recover(world, endpoint) == 1
+        world.tick_every_minute(until_s=world.now_s + 5 * DAY, first_s=world.now_s + 5)
+        world.run(world.now_s + 5 * DAY)
+        assert len(world.store.attempts(task)) == before + 10
+
+    def test_ends_what_was_still_being_tried_as_any_other(self) -> None:
+        world = Deployment()
+        endpoint = world.manage(HOOK)
+        world.receivers.answers[HOOK] = [DOWN]
+        task = told(world)
+        self.ask_and_switch_off(world, endpoint, task)
+        assert (only(world, task).state, only(world, task).manual) == (DeliveryState.DISABLED, False)
 
 
 def test_a_key_is_valid_for_a_day_beyond_its_rotation() -> None:

@@ -9,7 +9,7 @@ from time import perf_counter
 from urllib.parse import quote
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from renderbell.redaction import redacted, redacted_start
@@ -183,3 +183,55 @@ def test_a_secret_at_the_edge_of_what_is_read_is_not_shown_in_part(before: int) 
 def test_the_start_of_a_text_is_as_long_as_it_may_be() -> None:
     assert redacted_start("a" * 50, 100) == "a" * 50
     assert redacted_start("a" * 5000, 100, ["key"]) == "a" * 100
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "JSON": lambda secret: json.dumps(secret)[1:-1],
+    "JSON twice": lambda secret: json.dumps(json.dumps(secret))[3:-3],
+    "a URL": lambda secret: quote(secret, safe=""),
+    "a URL twice": lambda secret: quote(quote(secret, safe=""), safe=""),
+    "JSON's own escapes": lambda secret: "".join(
+        f"\\u{ord(one):04X}" if not one.isalnum() and one != " " else one for one in secret
+    ),
+}
+ODD = st.text('\\\\\\/%25cCu0"+ a', min_size=4, max_size=20).filter(lambda text: text.strip() == text)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@settings(deadline=None, max_examples=50)
+@example(secret="\\%5C", after="")
+@given(secret=st.one_of(ODD, ODD.map(lambda text: (text * 60)[:1024].strip())), after=st.sampled_from(["", "x", "\n"]))
+def test_a_secret_full_of_what_escapes_are_made_of_is_found(
+    form: Callable[[str], str], secret: str, after: str
+) -> None:
+    left = redacted(f"<{form(secret)}>{after}", [secret])
+    assert form(secret) not in left
+    assert "***" in left
+
+
+@pytest.mark.parametrize("number", [1, 8, 26, 200, 1024])
+@pytest.mark.parametrize("between", ["", "a", "/", "u005c"])
+def test_a_secret_of_many_backslashes_takes_no_very_long_time(number: int, between: str) -> None:
+    piece = "\\" * number + between
+    secret = (piece * 1024)[:1024] if between else piece
+    began = perf_counter()
+    for text in ("\\" * 8192, ("\\" * (number - 1) + "x") * 8, (piece * 8192)[:8191], (piece + "x") * 8):
+        redacted(text[:8192], [secret])
+    assert perf_counter() - began < 5, "one more backslash would double it"
+
+
+def test_ten_long_secrets_of_odd_characters_are_soon_looked_for(measured: Callable[[str], None]) -> None:
+    secrets = [(f"{number}" + '+/=&"' * 300)[:1024] for number in range(10)]
+    began = perf_counter()
+    assert redacted("boom " + secrets[3], secrets) == "boom ***"
+    took_s = perf_counter() - began
+    measured(f"ten secrets of 1,024 odd characters, looked for first: {took_s:.2f} s")
+    assert took_s < 2
+
+
+def test_a_very_long_secret_is_hidden_to_its_end() -> None:
+    secret = "head+" * 20 + "middle" * 10 + "/tail" * 20
+    for text in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1]):
+        assert redacted(f"see {text} and {text}.", [secret]) == "see *** and ***."
+    assert "middle" not in redacted(f"see {secret[:-1]}", [secret]), "broken off before its end"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renderbell.delivery import INTERRUPTED, Answer, Attempt, Delivery, DeliveryState, judge
-from renderbell.endpoints import endpoint_id
+from renderbell.endpoints import derive_secret, endpoint_id
 from renderbell.errors import ConflictError, NotFoundError
-from renderbell.redeliver import Redelivery
+from renderbell.register import TaskRequest
 from renderbell.task import Status
-from tests.deployment import NOTIFIER, OWNER, Deployment, failed
+from tests.deployment import API, MASTER, NOTIFIER, OWNER, Deployment, failed, processing
 from tests.fakes import START
 from tests.http_api import HOOK, World, sample
 from tests.virtual import START as BEGUN
@@ -32,6 +34,14 @@ def told(world: World, *urls: str) -> str:
         heard(world, one, Answer(204))
     world.invoker.invoked.clear()
     return task_id
+
+
+def pending(world: World) -> tuple[str, Delivery]:
+    """A task that was cancelled, and its one webhook that nobody has sent yet."""
+    task_id = world.registered(webhook_url=HOOK)
+    assert world.call("POST", f"/tasks/{task_id}/cancel").status == 200
+    (delivery,) = world.store.deliveries(task_id)
+    return task_id, delivery
 
 
 def heard(world: World, delivery: Delivery, answer: Answer) -> None:
@@ -132,7 +142,7 @@ class TestSendingAgain:
         World().send(sample("redeliver")).problem(404, "not_found")
 
     @pytest.mark.parametrize("body", [{}, None, {"endpoint_id": None}, {"event": "task.cancelled"}])
-    def test_makes_all_deliveries_due_and_tells_the_notifier_of_each_receiver(self, body: object) -> None:
+    def test_makes_all_deliveries_due_and_wakes_the_poller_which_paces_them(self, body: object) -> None:
         world = World()
         task_id = told(world, HOOK, HOOK + "/2", OTHER)
         world.clock.pass_s(100)
@@ -140,12 +150,22 @@ class TestSendingAgain:
         assert answer.status == 202
         shown = {one["url"]: (one["state"], one["next_attempt_at"]) for one in answer.json["deliveries"]}
         assert shown == dict.fromkeys([HOOK, HOOK + "/2", OTHER], ("pending", "2026-03-01T12:01:40.000Z"))
-        named = [[key["sk"] for key in payload["items"]] for _, payload in world.invoker.invoked]  # type: ignore[attr-defined]
-        assert {function for function, _ in world.invoker.invoked} == {"notifier"}
-        assert sorted(map(sorted, named)) == sorted(
-            sorted(f"DELIVERY#task.cancelled#{endpoint_id(url)}" for url in urls)
-            for urls in ((HOOK, HOOK + "/2"), (OTHER,))
-        )
+        ((function, payload),) = world.invoker.invoked
+        assert function == "poller"
+        assert payload["delivery"] in [
+            {"pk": f"TASK#{task_id}", "sk": f"DELIVERY#task.cancelled#{endpoint_id(url)}"}
+            for url in (HOOK, HOOK + "/2", OTHER)
+        ]
+
+    def test_asked_for_twice_before_it_is_made_makes_one_attempt_and_writes_once(self) -> None:
+        world = World()
+        task_id = told(world, HOOK)
+        path = f"/tasks/{task_id}/redeliver"
+        assert world.call("POST", path, {}).status == 202
+        (before,) = world.store.deliveries(task_id)
+        world.clock.pass_s(5)
+        assert world.call("POST", path, {}).status == 202
+        assert world.store.deliveries(task_id) == (before,)
 
     def test_to_one_endpoint_leaves_the_others_alone(self) -> None:
         world = World()
@@ -161,6 +181,20 @@ class TestSendingAgain:
         world.call("POST", path, event).problem(409, "nothing_to_redeliver")
         running = world.registered(provider_task_id="job-8", webhook_url=HOOK)
         world.call("POST", f"/tasks/{running}/redeliver", {}).problem(409, "nothing_to_redeliver")
+
+    @pytest.mark.parametrize("ends", ["PATCH", "DELETE"])
+    def test_to_an_endpoint_that_is_disabled_or_deleted_is_409_and_leaves_it_as_it_was(self, ends: str) -> None:
+        world = World()
+        first = world.call("POST", "/endpoints", {"url": HOOK}).json["endpoint_id"]
+        second = world.call("POST", "/endpoints", {"url": OTHER}).json["endpoint_id"]
+        task_id = told(world)
+        path, off = f"/tasks/{task_id}/redeliver", {"disabled": True}
+        assert world.call(ends, f"/endpoints/{first}", off if ends == "PATCH" else None).status in {200, 204}
+        answer = world.call("POST", path, {})
+        assert {one["url"]: one["state"] for one in answer.json["deliveries"]} == {HOOK: "delivered", OTHER: "pending"}
+        world.call("POST", path, {"endpoint_id": first}).problem(409, "endpoint_disabled")
+        assert world.call(ends, f"/endpoints/{second}", off if ends == "PATCH" else None).status in {200, 204}
+        world.call("POST", path, {}).problem(409, "endpoint_disabled")
 
     @pytest.mark.parametrize("body", [{"endpoint": "url_1"}, {"event": "task.done"}, {"endpoint_id": 7}])
     def test_a_body_that_cannot_be_used_is_422(self, body: object) -> None:
@@ -191,22 +225,17 @@ class TestSendingAgain:
 
     def test_meets_a_claim_that_comes_first(self) -> None:
         world = World()
-        task_id = told(world, HOOK)
-        path = f"/tasks/{task_id}/redeliver"
-        assert world.call("POST", path, {}).status == 202
-        (delivery,) = world.store.deliveries(task_id)
+        task_id, delivery = pending(world)
         until = world.clock() + timedelta(seconds=60)
         world.client.before["update_item"] = lambda: world.store.claim_delivery(delivery, "t2", until)
-        world.call("POST", path, {}).problem(409, "try_again")
+        world.call("POST", f"/tasks/{task_id}/redeliver", {}).problem(409, "try_again")
 
     def test_goes_on_where_another_answer_came_first(self) -> None:
         world = World()
-        task_id = told(world, HOOK)
-        path = f"/tasks/{task_id}/redeliver"
-        assert world.call("POST", path, {}).status == 202
-        (delivery,) = world.store.deliveries(task_id)
+        task_id, delivery = pending(world)
         world.client.before["update_item"] = lambda: heard(world, delivery, DOWN)
-        assert world.call("POST", path, {}).json["deliveries"][0]["state"] == "pending"
+        answer = world.call("POST", f"/tasks/{task_id}/redeliver", {})
+        assert answer.json["deliveries"][0]["next_attempt_at"] == "2026-03-01T12:00:00.000Z"
 
     def test_is_404_where_the_task_is_deleted_meanwhile(self) -> None:
         world = World()
@@ -244,18 +273,11 @@ class Sent:
         self.world.run(at_s)
         if not wakes:
             self.world.loses.append(NOTIFIER)
-        redelivery = Redelivery(
-            tasks=self.world.tasks(lambda: ""),
-            store=self.world.store,
-            invoker=self.world,
-            clock=self.world.clock,
-            notifier_function=NOTIFIER,
-        )
-        redelivery.redeliver(self.task, owner=OWNER)
+        self.world.redelivery().redeliver(self.task, owner=OWNER)
 
 
-def sent(*answers: Answer, ticks_until_s: float = 1200) -> Sent:
-    world = Deployment()
+def sent(*answers: Answer, ticks_until_s: float = 1200, index_lag_s: float = 0) -> Sent:
+    world = Deployment(index_lag_s=index_lag_s)
     world.receivers.answers[HOOK] = [*answers]
     task = world.register(failed(20), webhooks=[HOOK])
     world.tick_every_minute(until_s=ticks_until_s)
@@ -270,6 +292,20 @@ class TestTheAttemptByHand:
         case.world.run(42)
         first, second = case.world.receivers.received
         assert (first.body, first.message_id) == (second.body, second.message_id)
+        assert case.attempts == [(1, 204, False), (2, 204, True)]
+
+    def test_is_made_soon_though_the_index_does_not_show_it_yet_and_no_poller_runs(self) -> None:
+        case = sent(Answer(204), index_lag_s=2, ticks_until_s=60)
+        case.world.run(200)
+        case.again(300)
+        case.world.run(301)
+        assert case.attempts == [(1, 204, False), (2, 204, True)]
+
+    def test_is_made_soon_where_a_poller_runs(self) -> None:
+        case = sent(Answer(204))
+        case.world.register(processing())
+        case.again(80)
+        case.world.run(84)
         assert case.attempts == [(1, 204, False), (2, 204, True)]
 
     def test_is_found_by_the_poller_where_the_notifier_never_hears_of_it(self) -> None:
@@ -362,6 +398,69 @@ class TestTheAttemptByHand:
         task = world.store.task(case.task)
         assert task is not None
         assert task.status is Status.QUEUED
+
+
+class TestAFlood:
+    """Who asks again and again for what hangs holds up nobody else; the promise beside dead endpoints is 30 s."""
+
+    VICTIM = "https://good.example.com/hooks"
+
+    def first_attempts(self, world: Deployment, ask: Callable[[int], object]) -> list[float]:
+        """How long another owner's first attempts took while an owner asks every second for what hangs, sorted."""
+        world.connect("shared", owners=("*",))
+        world.receivers.secrets[self.VICTIM] = [derive_secret(MASTER, "owner", "other", 1)]
+        began_s, ids = world.now_s, [f"tsk_{number:026d}" for number in range(900, 915)]
+        for number, task_id in enumerate(ids):
+            world.provider.scripts[f"good{number}"] = (failed(began_s + 50 + 13 * number),)
+            asked = TaskRequest.model_validate(
+                {"connection": "shared", "provider_task_id": f"good{number}", "webhook_url": self.VICTIM}
+            )
+            tasks = world.tasks(lambda task_id=task_id: task_id)  # type: ignore[misc]
+            tasks.register_task(asked, owner="other", base_url=API)
+        for number in range(240):
+            world.start("api", partial(ask, number), delay_s=number)
+        world.tick_every_minute(until_s=began_s + 600, first_s=began_s + 5)
+        world.run(began_s + 500)
+        waits = []
+        for task_id in ids:
+            (message,) = world.messages(task_id)
+            waits.append(message.at_s - (world.task(task_id).history[-1].at - BEGUN).total_seconds())
+        return sorted(waits)
+
+    def hang(self, world: Deployment, urls: Sequence[str]) -> None:
+        for url in urls:
+            world.receivers.latencies_s[url] = 15.0
+            world.receivers.answers[url] = [Answer(None, error="timeout")]
+
+    @pytest.mark.parametrize("notifiers", [10, 100])
+    def test_of_redeliveries_to_twenty_hosts_that_hang_delays_no_other_owner(
+        self, notifiers: int, measured: Callable[[str], None]
+    ) -> None:
+        world = Deployment(notifiers=notifiers)
+        urls = [f"https://e{number}.example.com/hooks" for number in range(20)]
+        made = [world.register(failed(5), webhooks=urls, at_s=number * 0.2) for number in range(20)]
+        world.run(60)
+        self.hang(world, urls)
+
+        def ask(number: int) -> None:
+            with suppress(ConflictError):
+                world.redelivery().redeliver(made[number % len(made)], owner=OWNER)
+
+        waits = self.first_attempts(world, ask)
+        measured(f"redeliveries to 20 dead hosts, {notifiers} notifiers: another owner's worst {waits[-1]:.1f} s")
+        assert waits[-1] <= 30
+        assert world.aged_out == 0
+
+    def test_of_tests_to_endpoints_that_hang_delays_no_other_owner(self, measured: Callable[[str], None]) -> None:
+        world = Deployment(notifiers=10)
+        made = [world.manage(f"https://e{number}.example.com/hooks") for number in range(20)]
+        self.hang(world, [one.url for one in made])
+        waits = self.first_attempts(
+            world, lambda number: world.endpoints().test(made[number % 20].endpoint_id, owner=OWNER)
+        )
+        measured(f"tests of 20 dead hosts, 10 notifiers: another owner's worst {waits[-1]:.1f} s")
+        assert waits[-1] <= 30
+        assert world.aged_out == 0
 
 
 @settings(max_examples=30, deadline=None)

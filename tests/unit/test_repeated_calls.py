@@ -83,7 +83,7 @@ def one_rotation(world: World, answer: Answer) -> None:
 
 
 def one_test(world: World, answer: Answer) -> None:
-    (test,) = world.store.tests_of("default", ENDPOINT)
+    (test,) = world.store.newest_tests("default", ENDPOINT, 9)
     assert answer.json["webhook_id"] == f"evt_{test.task_id}_endpoint_test"
 
 
@@ -112,7 +112,7 @@ CASES = {
     "key": Case("/keys", KEY, 201, one_key),
     "rotate": Case(f"/endpoints/{ENDPOINT}/rotate-secret", None, 200, one_rotation, an_endpoint),
     "rotate the owner's": Case("/webhook-secret/rotate", None, 200, one_rotation, an_endpoint),
-    "test": Case(f"/endpoints/{ENDPOINT}/test", None, 202, one_test, an_endpoint, wakes="notifier"),
+    "test": Case(f"/endpoints/{ENDPOINT}/test", None, 202, one_test, an_endpoint, wakes="poller"),
     "cancel": Case(f"/tasks/{TASK}/cancel", None, 200, cancelled, a_task),
 }
 

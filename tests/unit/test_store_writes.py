@@ -160,7 +160,7 @@ def deletion(rig: Rig) -> Callable[[], object]:
 
 
 def new_key(rig: Rig) -> Callable[[], object]:
-    return lambda: rig.store.put_key(A_HASH)
+    return lambda: rig.store.add_key(A_HASH, 100)
 
 
 TRANSACTIONS = [registration, end, deletion, new_key]

@@ -25,6 +25,7 @@ from renderbell.task import (
     TRANSITIONS,
     ErrorCode,
     FileKind,
+    Frames,
     Hint,
     PollError,
     Source,
@@ -134,6 +135,15 @@ class TestAProvidersWord:
     def test_a_success_with_images_alone_is_a_success(self) -> None:
         task = advance(a_task(), Observation(ProviderState.SUCCEEDED, images=("https://a/1.png",)), at(1))
         assert task.sources == (Source(FileKind.IMAGE, "https://a/1.png"),)
+
+    def test_images_beside_a_video_are_shown_as_frames(self) -> None:
+        images = ("https://a/1.png", "https://a/2.png")
+        running = advance(a_task(), Observation(ProviderState.PROCESSING, images=images[:1]), at(1))
+        made = advance(running, Observation(ProviderState.SUCCEEDED, videos=(VIDEO,), images=images), at(20))
+        assert (made.frames, made.sources) == (Frames(2, images[1]), (Source(FileKind.VIDEO, VIDEO),))
+        without = advance(running, Observation(ProviderState.SUCCEEDED, videos=(VIDEO,)), at(20))
+        assert without.frames == Frames(1, images[0]), "what was shown before stays"
+        assert advance(a_task(), Observation(ProviderState.SUCCEEDED, images=images), at(1)).frames is None
 
     def test_a_success_with_a_combined_video_alone_has_no_usable_file(self) -> None:
         task = advance(a_task(), Observation(ProviderState.SUCCEEDED, combined=(VIDEO,)), at(1))

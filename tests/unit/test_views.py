@@ -22,6 +22,7 @@ from renderbell.task import (
     new_task,
 )
 from renderbell.views import example_view, iso_time, task_data, task_view
+from tests.deployment import Deployment, Said
 from tests.fakes import START, stored_file
 
 TASK_ID = f"tsk_{1:026d}"
@@ -110,6 +111,17 @@ def test_a_task_that_is_not_copied_yet_shows_the_providers_links() -> None:
     shown = task_data(task, a_request()).model_dump(mode="json")
     assert shown["sources"] == [{"kind": "video", "url": "https://cdn.example/1.mp4"}]
     assert shown["videos"] == []
+
+
+def test_an_image_beside_the_video_that_a_provider_made_is_shown() -> None:
+    world = Deployment()
+    links = {"video_url": "https://cdn.example/1.mp4", "image_url": "https://cdn.example/cover.png"}
+    task_id = world.register(Said(0, {"status": "completed", "progress": 100, "result": links}))
+    world.run(10)
+    shown = task_data(world.task(task_id), a_request()).model_dump(mode="json")
+    assert shown["status"] == "COMPLETED"
+    assert [one["kind"] for one in shown["videos"]] == ["video"]
+    assert shown["frames"] == {"count": 1, "newest": "https://cdn.example/cover.png"}
 
 
 def test_what_the_provider_says_is_kept_apart_and_untouched() -> None:

@@ -92,6 +92,13 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     egress = EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs)
     side_by_side = SideBySide(BATCH_THREADS)
     invoker = LambdaInvoker(boto3.client("lambda", config=QUICK))
+    waker = PollerWaker(
+        store=store,
+        invoker=invoker,
+        clock=utc_now,
+        workers=settings.poller_workers,
+        function_name=settings.poller_function_name,
+    )
     tasks = Tasks(
         store=store,
         connections=connections,
@@ -114,33 +121,25 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
         redelivery=Redelivery(
             tasks=tasks,
             store=store,
-            invoker=invoker,
+            waker=waker,
             clock=utc_now,
-            notifier_function=settings.notifier_function_name,
         ),
         callbacks=Callbacks(
             store=store,
             connections=connections,
-            waker=PollerWaker(
-                store=store,
-                invoker=invoker,
-                clock=utc_now,
-                workers=settings.poller_workers,
-                function_name=settings.poller_function_name,
-            ),
+            waker=waker,
             clock=utc_now,
             side_by_side=side_by_side,
         ),
         endpoints=Endpoints(
             store=store,
-            invoker=invoker,
+            waker=waker,
             egress=egress,
             master_secret=lambda: master().encode(),
             clock=utc_now,
             new_id=partial(fresh_id, MANAGED_PREFIX),
             new_test_id=partial(fresh_id, "tst"),
             slots=settings.slots,
-            notifier_function=settings.notifier_function_name,
             side_by_side=side_by_side,
         ),
         keys=Keys(store=store, clock=utc_now, new_id=partial(fresh_id, "key"), new_secret=token_urlsafe),

@@ -37,10 +37,12 @@ from renderbell.delivery import (
     interrupted,
     judge,
     receiver_after,
+    unwanted,
 )
 from renderbell.endpoints import GONE, Endpoint, SigningKey, hidden_in, is_managed
 from renderbell.redaction import redacted
 from renderbell.schedule import CLAIM_S, WEBHOOK_RETRIES, Take, Wait, judge_claim
+from renderbell.seats import Seats
 from renderbell.store import UnreadableItemError, endpoint_of
 from renderbell.task import Request, Task
 
@@ -48,6 +50,7 @@ DELIVERY_TIMEOUT_S = 15.0
 ATTEMPT_NEEDS_S = DELIVERY_TIMEOUT_S + 10.0  # no attempt begins with less of the invocation left
 WAITED_RETRY_S = 10.0  # a retry this near is waited for in the same invocation
 SIDE_BY_SIDE = 5  # how many deliveries of one receiver the poller's invocation sends at once
+SEAT_TRIES = 5  # at an item that others write at the same time
 SENDING_S = 60.0  # how long it goes on with them while the answers are good
 COUNTS_KEPT = timedelta(days=9)  # an endpoint shows those of its last seven days
 
@@ -83,6 +86,8 @@ class DeliveryStore(Protocol):
     def note_receiver_health(
         self, owner: str, receiver: str, seen: ReceiverHealth, after: ReceiverHealth, *, now: datetime, token: str
     ) -> bool: ...
+    def seats(self, owner: str) -> Seats: ...
+    def change_seats(self, owner: str, seen: Seats, after: Seats, now: datetime) -> bool: ...
 
 
 class Poster(Protocol):
@@ -113,9 +118,9 @@ class _Way:
     def end_of(self, delivery: Delivery) -> Delivery | None:
         """The end of a delivery that nobody wants to have any more."""
         if self.missing:
-            return replace(delivery, state=DeliveryState.GONE, token=None, due_at=None, last_error=ENDPOINT_GONE)
+            return unwanted(delivery, DeliveryState.GONE, ENDPOINT_GONE)
         if self.managed is not None and self.managed.disabled:
-            return replace(delivery, state=DeliveryState.DISABLED, token=None, due_at=None, last_error=ENDPOINT_OFF)
+            return unwanted(delivery, DeliveryState.DISABLED, ENDPOINT_OFF)
         return None
 
     def leads(self, delivery: Delivery) -> Delivery:
@@ -192,9 +197,16 @@ class Deliverer:
 
         Endpoints that are known to fail come last. An endpoint's others are left out once one of its has failed, and
         all that are left where those sent together met with silence alone. One that may have ended the process
-        that sent it last is sent alone, after those that were read with it.
+        that sent it last is sent alone, after those that were read with it. What may hang needs one of its owner's few
+        seats; where none is free, it is left for another turn.
         """
-        keys = self._failing_last(keys)
+        seat = _Seat(self)
+        try:
+            self._deliver_due(self._failing_last(keys), seat, seconds_left)
+        finally:
+            seat.leave()
+
+    def _deliver_due(self, keys: Sequence[tuple[str, str]], seat: _Seat, seconds_left: Callable[[], float]) -> None:
         records = _Records(self.store)
         ends_at = self.clock() + timedelta(seconds=SENDING_S)
         failing: set[str] = set()
@@ -205,7 +217,7 @@ class Deliverer:
             found = self._read(batch)
             together = [one for one in found if not _is_suspect(one)]
             for group in (together, *([one] for one in found if _is_suspect(one))):
-                tried = self._send(group, failing, records, seconds_left)
+                tried = self._send(group, failing, seat, records, seconds_left)
                 answers = [one.answer for one in tried if one.answer.tells_of_receiver]
                 if answers and all(answer.is_silence for answer in answers):
                     return
@@ -239,15 +251,24 @@ class Deliverer:
         return None
 
     def _send(
-        self, group: Sequence[Delivery], failing: Collection[str], records: _Records, seconds_left: Callable[[], float]
+        self,
+        group: Sequence[Delivery],
+        failing: set[str],
+        seat: _Seat,
+        records: _Records,
+        seconds_left: Callable[[], float],
     ) -> list[_Tried]:
         """Attempts side by side, but to endpoints that fail; one reading of each health serves them all."""
         sent = [one for one in group if one.endpoint_id not in failing]
-        endpoints = dict.fromkeys((one.owner, one.endpoint_id) for one in sent)
         receivers = dict.fromkeys((one.owner, one.receiver) for one in sent)
+        of_receivers = {receiver: self.store.receiver_health(*receiver) for receiver in receivers}
+        may_hang = [one for one in sent if of_receivers[one.owner, one.receiver].is_slow_at(one.endpoint_id)]
+        if may_hang and not seat.taken_for(may_hang[0]):
+            failing.update(one.endpoint_id for one in may_hang)
+            sent = [one for one in sent if one not in may_hang]
+        endpoints = dict.fromkeys((one.owner, one.endpoint_id) for one in sent)
         healths = {endpoint: self.store.endpoint_health(*endpoint) for endpoint in endpoints}
         ways = {endpoint: self._way(*endpoint) for endpoint in endpoints}
-        of_receivers = {receiver: self.store.receiver_health(*receiver) for receiver in receivers}
 
         def attempt(one: Delivery) -> _Tried | None:
             endpoint = one.owner, one.endpoint_id
@@ -294,17 +315,16 @@ class Deliverer:
         held = self._claimed_delivery(delivery, health)
         if held is None:
             return None
-        unwanted = way.end_of(held)
-        if unwanted is not None:
-            self.store.finish_delivery(held, unwanted)
+        end = way.end_of(held)
+        if end is not None:
+            self.store.finish_delivery(held, end)
             logger.info("webhook not wanted", extra={"task_id": held.task_id, "endpoint_id": held.endpoint_id})
             return None
         sent = way.leads(held)
         at = self.clock()
         answer = self._post(sent, records, secrets, way, at)
         if answer is None:
-            gone = replace(held, state=DeliveryState.EXHAUSTED, token=None, due_at=None, last_error=TASK_GONE)
-            self.store.finish_delivery(held, gone)
+            self.store.finish_delivery(held, unwanted(held, DeliveryState.EXHAUSTED, TASK_GONE))
             return None
         now = self.clock()
         # Before the judgement: the health that was seen may be another's past, and a retry is given up for what stands.
@@ -506,6 +526,47 @@ class Deliverer:
         except Exception:
             logger.exception("endpoint's health not read", extra={"endpoint_id": delivery.endpoint_id})
             return False
+
+
+class _Seat:
+    """The seat of an invocation among its owner's slow receivers, asked for when it is needed."""
+
+    def __init__(self, deliverer: Deliverer) -> None:
+        self._p = deliverer
+        self._token = ""
+        self._owner: str | None = None
+        self._has = False
+
+    def taken_for(self, one: Delivery) -> bool:
+        """Whether there is a seat for the delivery's receiver; where nobody knows, there is."""
+        if self._owner is None:
+            self._owner, self._token = one.owner, self._p.new_token()
+            try:
+                self._has = self._asked(one.owner, one.receiver)
+            except Exception:
+                logger.exception("seats not read", extra={"owner": one.owner})
+                self._has = True
+        return self._has
+
+    def leave(self) -> None:
+        """Leaves the seat to another."""
+        if self._owner is None or not self._has:
+            return
+        try:
+            for _ in range(SEAT_TRIES):
+                seen = self._p.store.seats(self._owner)
+                if self._p.store.change_seats(self._owner, seen, seen.left(self._token), self._p.clock()):
+                    return
+        except Exception:  # it is free when its time is over
+            logger.exception("seat not left", extra={"owner": self._owner})
+
+    def _asked(self, owner: str, receiver: str) -> bool:
+        for _ in range(SEAT_TRIES):
+            now, seen = self._p.clock(), self._p.store.seats(owner)
+            after, has = seen.asked(receiver, self._token, now)
+            if self._p.store.change_seats(owner, seen, after, now):
+                return has
+        return False
 
 
 class _Records:

@@ -289,9 +289,14 @@ def new_delivery(
 
 
 def redelivered(delivery: Delivery, now: datetime) -> Delivery | None:
-    """The delivery after its owner asked for an attempt: due now, in place of what was pending; None while one runs."""
+    """The delivery after its owner asked for an attempt: due now, in place of what was pending; None while one runs.
+
+    Who asks again before it is made gets no other.
+    """
     if delivery.token is not None:
         return None
+    if delivery.manual and delivery.due_at is not None and delivery.due_at <= now:
+        return delivery
     return replace(delivery, state=DeliveryState.PENDING, due_at=now, resumes=delivery.resumes or delivery.state)
 
 
@@ -351,7 +356,15 @@ def as_recorded(delivery: Delivery, attempt: Attempt) -> Delivery:
 
 def reopened(delivery: Delivery, now: datetime) -> Delivery:
     """A delivery that had been given up, as it is tried once more: due now, with the whole schedule before it."""
-    return replace(delivery, state=DeliveryState.PENDING, token=None, due_at=now, tries=0, reopened_at=now)
+    return replace(
+        delivery, state=DeliveryState.PENDING, token=None, due_at=now, tries=0, resumes=None, reopened_at=now
+    )
+
+
+def unwanted(delivery: Delivery, state: DeliveryState, error: str) -> Delivery:
+    """A delivery that is not made, since nobody wants it; one that had ended before its owner asked ends as it had."""
+    seen = replace(delivery, last_error=error)
+    return _back(seen) if delivery.had_ended else _ended(seen, state)
 
 
 def answer_of(attempt: Attempt) -> Answer:

@@ -64,8 +64,8 @@ class KeyRequest(BaseModel):
     owner: Owner
     name: Annotated[
         str,
-        AfterValidator(_plain),
         Field(min_length=1, max_length=MAX_NAME, description="What tells this key from others.", examples=["ci"]),
+        AfterValidator(_plain),
     ]
     scope: Annotated[
         Scope,
@@ -79,9 +79,9 @@ class KeyRequest(BaseModel):
 class KeyStore(Protocol):
     """What is used of the store."""
 
-    def put_key(self, key: ApiKey) -> None: ...
+    def add_key(self, key: ApiKey, most: int) -> bool: ...
     def keys(self, owner: str) -> tuple[ApiKey, ...]: ...
-    def delete_key(self, key: ApiKey) -> None: ...
+    def delete_key(self, key: ApiKey) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +107,14 @@ class Keys:
         A call that is repeated takes back the key that it made before, which nobody can be shown any more.
         """
         key_id = seed.id("key") if seed else self.new_id()
-        held = self.store.keys(asked.owner)
-        lost = next((key for key in held if key.key_id == key_id), None)
-        if lost is not None:
-            self.store.delete_key(lost)
-        elif len(held) >= MAX_KEYS:
-            raise ConflictError(f"{asked.owner} has {MAX_KEYS} keys; delete one first", code="too_many_keys")
+        if seed and seed.repeated:
+            lost = next((key for key in self.store.keys(asked.owner) if key.key_id == key_id), None)
+            if lost is not None:
+                self.store.delete_key(lost)
         text = KEY_PREFIX + self.new_secret()
         key = ApiKey(key_id, hash_key(text), asked.owner, asked.scope.value, asked.name, self.clock())
-        self.store.put_key(key)
+        if not self.store.add_key(key, MAX_KEYS):
+            raise ConflictError(f"{asked.owner} has {MAX_KEYS} keys; delete one first", code="too_many_keys")
         return MintedKey(key, text)
 
     def of(self, owner: str) -> tuple[ApiKey, ...]:
@@ -128,6 +127,5 @@ class Keys:
         Raises `NotFoundError`.
         """
         found = next((key for key in self.store.keys(owner) if key.key_id == key_id), None)
-        if found is None:
+        if found is None or not self.store.delete_key(found):
             raise NotFoundError("there is no such key")
-        self.store.delete_key(found)

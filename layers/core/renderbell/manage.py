@@ -31,11 +31,11 @@ from renderbell.endpoints import BY_OWNER, MANAGED_PREFIX, Endpoint, SigningKey,
 from renderbell.errors import AddressRefusedError, ConflictError, InvalidInputError, NotFoundError
 from renderbell.ids import Seed, id_pattern
 from renderbell.inputs import Moment
-from renderbell.invoke import Invoker
 from renderbell.register import Event, Url
 from renderbell.schedule import slot_of
 from renderbell.store import NO_ATTEMPTS, AttemptCounts, UnreadableItemError, delivery_key
 from renderbell.transition import TRIES
+from renderbell.wake import PollerWaker
 from renderbell.webhooks import receiver_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ TEST_KEPT = timedelta(days=14)  # longer than its tries may take
 MAX_RECOVERED = 1000  # by one call
 RECOVERED_AT_ONCE = 100
 RECOVERING = timedelta(seconds=15)  # of the 28 that the function has
-MAX_TOLD = 100  # deliveries that the notifier is told of at once; the poller finds the others
 
 ENDPOINT_ID = id_pattern(MANAGED_PREFIX)
 
@@ -72,11 +71,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # What the transport or the signature sets, or a proxy on the way may act on.
 RESERVED_HEADERS = frozenset(
     {
-        *("accept-encoding", "connection", "expect", "forwarded", "host", "keep-alive", "te", "trailer"),
-        *("transfer-encoding", "upgrade", "user-agent", "via"),
+        *("accept-encoding", "client-ip", "connection", "expect", "forwarded", "host", "http2-settings", "keep-alive"),
+        *("max-forwards", "te", "trailer", "transfer-encoding", "true-client-ip", "upgrade", "user-agent", "via"),
+        *("x-client-ip", "x-cluster-client-ip", "x-http-method", "x-http-method-override", "x-method-override"),
+        *("x-host", "x-real-ip", "x-rewrite-url"),
     }
 )
-RESERVED_PREFIXES = ("content-", "proxy-", "svix-", "webhook-", "x-forwarded-")
+RESERVED_PREFIXES = ("content-", "proxy-", "svix-", "webhook-", "x-forwarded-", "x-original-")
 
 logger = Logger()
 
@@ -181,7 +182,7 @@ class EndpointStore(Protocol):
     def signing(self, owner: str) -> SigningKey: ...
     def note_rotation(self, owner: str, seen: SigningKey, after: SigningKey) -> bool: ...
     def put_delivery(self, delivery: Delivery) -> tuple[str, str]: ...
-    def tests_of(self, owner: str, endpoint_id: str) -> tuple[Delivery, ...]: ...
+    def newest_tests(self, owner: str, endpoint_id: str) -> tuple[Delivery, ...]: ...
     def attempts_of(self, delivery: Delivery) -> tuple[Attempt, ...]: ...
     def given_up(self, endpoint_id: str, since: datetime) -> Iterator[tuple[str, str]]: ...
     def delivery(self, pk: str, sk: str) -> Delivery | None: ...
@@ -221,14 +222,13 @@ class Endpoints:
     """The use cases of an owner; another owner's endpoint does not exist for them."""
 
     store: EndpointStore
-    invoker: Invoker
+    waker: PollerWaker
     egress: EgressPolicy
     master_secret: Callable[[], bytes]
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     new_test_id: Callable[[], str]
     slots: int
-    notifier_function: str
     side_by_side: SideBySide
 
     def create(self, asked: EndpointRequest, *, owner: str, seed: Seed | None = None) -> EndpointRecord:
@@ -348,9 +348,10 @@ class Endpoints:
     # -- sending ----------------------------------------------------------------------------------------------------
 
     def test(self, endpoint_id: str, *, owner: str, seed: Seed | None = None) -> Delivery:
-        """Sends a test to an endpoint, at once and then by the schedule of all webhooks.
+        """Sends a test to an endpoint, as soon as it is its turn and then by the schedule of all webhooks.
 
-        Raises `NotFoundError`, and `ConflictError` if the endpoint is switched off.
+        Who asks again before it is sent is answered with the same one. Raises `NotFoundError`, and `ConflictError` if
+        the endpoint is switched off.
         """
         found = self._find(endpoint_id, owner)
         self._check_on(found)
@@ -366,12 +367,13 @@ class Endpoints:
             ttl=int((now + TEST_KEPT).timestamp()),
             now=now,
         )
-        key = delivery_key(test)
-        made = self.store.delivery(**key) if seed and seed.repeated else None
-        if made is None:
+        test = replace(test, due_at=now)
+        made = self.store.delivery(**delivery_key(test)) if seed and seed.repeated else None
+        waiting = made or self._waiting_test(owner, endpoint_id)
+        if waiting is None:
             self.store.put_delivery(test)
-        self._tell_notifier([(key["pk"], key["sk"])])
-        return made or test
+        self.waker.wake([waiting or test])
+        return waiting or test
 
     def recover(self, endpoint_id: str, since: datetime, *, owner: str) -> Recovered:
         """Tries once more what was given up for an endpoint since a time, the oldest first, and forgets its failures.
@@ -384,36 +386,29 @@ class Endpoints:
         self.store.forget_endpoint_health(owner, endpoint_id)
         until = self.clock() + RECOVERING
         keys = self.store.given_up(endpoint_id, since)
-        taken: list[tuple[str, str]] = []
+        taken: list[Delivery] = []
         while batch := list(islice(keys, min(RECOVERED_AT_ONCE, MAX_RECOVERED - len(taken)))):
             jobs = [partial(self._reopen, key, found) for key in batch]
-            taken += [key for key, done in zip(batch, self.side_by_side(jobs), strict=True) if done]
+            taken += [one for one in self.side_by_side(jobs) if one is not None]
             if len(taken) >= MAX_RECOVERED or self.clock() >= until:
                 break
         more = next(keys, None) is not None
-        self._tell_notifier(taken[:MAX_TOLD])
+        self.waker.wake(taken)
         return Recovered(len(taken), more)
 
-    def _reopen(self, key: tuple[str, str], endpoint: Endpoint) -> bool:
-        """Takes up one delivery; whether it was one that had been given up."""
+    def _reopen(self, key: tuple[str, str], endpoint: Endpoint) -> Delivery | None:
+        """Takes up one delivery; None where it was none that had been given up."""
         try:
             one = self.store.delivery(*key)
         except UnreadableItemError:
             logger.exception("delivery cannot be read", extra={"pk": key[0], "sk": key[1]})
-            return False
+            return None
         now = self.clock()
         mine = one is not None and (one.owner, one.endpoint_id) == (endpoint.owner, endpoint.endpoint_id)
         if one is None or not mine or not one.recoverable or (one.ttl is not None and one.ttl <= now.timestamp()):
-            return False
-        return self.store.reopen_delivery(one, reopened(one, now))
-
-    def _tell_notifier(self, keys: Sequence[tuple[str, str]]) -> None:
-        if not keys:
-            return
-        try:
-            self.invoker.invoke(self.notifier_function, {"items": [{"pk": pk, "sk": sk} for pk, sk in keys]})
-        except Exception:  # the deliveries are stored, and the poller finds them when they are due
-            logger.exception("notifier not woken", extra={"deliveries": len(keys)})
+            return None
+        after = reopened(one, now)
+        return after if self.store.reopen_delivery(one, after) else None
 
     # -- what they share --------------------------------------------------------------------------------------------
 
@@ -425,9 +420,7 @@ class Endpoints:
 
     def _record(self, endpoint: Endpoint) -> EndpointRecord:
         owner, endpoint_id = endpoint.owner, endpoint.endpoint_id
-        now = self.clock().timestamp()
-        tests = [one for one in self.store.tests_of(owner, endpoint_id) if one.ttl is None or one.ttl > now]
-        last = max(tests, key=lambda one: (one.created_at, one.task_id), default=None)
+        last = self._last_test(owner, endpoint_id)
         return EndpointRecord(
             endpoint,
             self.store.endpoint_health(owner, endpoint_id),
@@ -435,6 +428,16 @@ class Endpoints:
             last,
             self.store.attempts_of(last) if last is not None else (),
         )
+
+    def _waiting_test(self, owner: str, endpoint_id: str) -> Delivery | None:
+        """The last test, if it has not been tried yet."""
+        last = self._last_test(owner, endpoint_id)
+        return last if last is not None and last.due_at is not None and not last.tries else None
+
+    def _last_test(self, owner: str, endpoint_id: str) -> Delivery | None:
+        now = self.clock().timestamp()
+        found = self.store.newest_tests(owner, endpoint_id)
+        return next((one for one in found if one.ttl is None or one.ttl > now), None)
 
     def _counted_since(self) -> date:
         return (self.clock() - timedelta(days=COUNTED_DAYS - 1)).date()

@@ -42,7 +42,6 @@ from renderbell.task import (
     FileKind,
     PollError,
     Source,
-    Status,
     Step,
     StoredFile,
     Task,
@@ -50,6 +49,7 @@ from renderbell.task import (
     cleaned,
     copied,
     copy_failed,
+    copying_since,
     relinked,
 )
 from renderbell.transition import TransitionStore, owed
@@ -241,7 +241,7 @@ class Notifier:
         """Leaves the rest of a copy to a fresh invocation, which is due at once."""
         now = self.clock()
         logger.info("copy goes on later", extra={"task_id": work.task.task_id, "tries": work.tries})
-        if _copying_since(work.task) <= now - COPY_LIMIT:
+        if copying_since(work.task) <= now - COPY_LIMIT:
             self._fail(work, f"{error}; given up after {COPY_LIMIT.days} days")
             return
         with suppress(ClaimLostError):
@@ -253,7 +253,7 @@ class Notifier:
         `doubtful` means that a call to S3 may have had an effect that nobody noted.
         """
         now = self.clock()
-        too_long = _copying_since(work.task) <= now - COPY_LIMIT
+        too_long = copying_since(work.task) <= now - COPY_LIMIT
         delay_s = None if too_long else COPY_RETRIES.next_delay(max(1, work.tries))
         logger.warning("copy failed", extra={"task_id": work.task.task_id, "tries": work.tries, "error": str(error)})
         if delay_s is None:
@@ -317,11 +317,6 @@ class Notifier:
             except ClaimLostError:
                 logger.info("claimed by another", extra={"task_id": task.task_id})
         return False
-
-
-def _copying_since(task: Task) -> datetime:
-    """When the copy of a task began."""
-    return max((line.at for line in task.history if line.target is Status.COPYING), default=task.created_at)
 
 
 def _kept(task: Task) -> list[str]:

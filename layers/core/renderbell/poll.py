@@ -105,8 +105,10 @@ class Poller:
     random: Callable[[], float]
     new_token: Callable[[], str]
 
-    def poll_due_tasks(self, worker: int, *, woken_for: str | None = None, time_limit_s: float = TICK_S) -> None:
-        """One tick of a worker; `woken_for` names the task whose registration started it.
+    def poll_due_tasks(
+        self, worker: int, *, woken_for: str | tuple[str, str] | None = None, time_limit_s: float = TICK_S
+    ) -> None:
+        """One tick of a worker; `woken_for` names what started it: a task by its id, or a delivery by its key.
 
         It ends after `time_limit_s` at the latest, and needs up to 10 s more for the polls that are still under way.
         """
@@ -114,7 +116,7 @@ class Poller:
 
 
 class _Tick:
-    def __init__(self, poller: Poller, worker: int, woken_for: str | None, length_s: float) -> None:
+    def __init__(self, poller: Poller, worker: int, woken_for: str | tuple[str, str] | None, length_s: float) -> None:
         self._p = poller
         self._worker = worker
         self._woken_for = woken_for
@@ -190,19 +192,27 @@ class _Tick:
         logger.info("tick done", extra={"worker": self._worker, "polls": self._polls, "lost": self._lost})
 
     def _look_now(self, since: datetime | None) -> Looked:
-        """A look in the tick's own thread, with the task that the tick was woken for."""
+        """A look in the tick's own thread, with what the tick was woken for."""
         at = self._p.clock()
         found = self._readable(list(self._work.due(self._end, since)))
         if self._woken_for is not None and since is None:
-            try:
-                task = self._p.store.task(self._woken_for)  # an index may lag behind
-            except UnreadableItemError as error:
-                found += self._readable([UnreadableItem(error.key)])
-            else:
-                found += [task] if task is not None and task.step is not None else []
+            found += self._readable(self._named(self._woken_for))  # an index may lag behind
         self._looked_at = at
         self._next_look = at + timedelta(seconds=LOOK_S)
         return Looked(at, since, None, found)
+
+    def _named(self, named: str | tuple[str, str]) -> list[Found]:
+        """A task or a delivery, as far as anything is to be done for it."""
+        try:
+            if isinstance(named, str):
+                task = self._p.store.task(named)
+                return [task] if task is not None and task.step is not None else []
+            one = self._p.store.delivery(*named)
+        except UnreadableItemError as error:
+            return [UnreadableItem(error.key)]
+        if one is None or one.due_at is None:
+            return []
+        return [DueDelivery(named, one.owner, one.receiver, one.endpoint_id, one.due_at)]
 
     def _readable(self, found: Sequence[Found]) -> list[Found]:
         """What can be read of what a look has found; of the rest is told once a tick."""

@@ -17,6 +17,7 @@ HIDDEN = "***"
 CUT = "?…"
 _READ_PER_SHOWN = 16
 _LONGEST_ESCAPE = 12  # of a character: two halves of one that JSON writes as \uXXXX\uXXXX
+_EDGE = 32  # characters that a longer secret is known by
 _SHORTEST_BASE64 = 12  # a shorter piece may stand in any text by chance
 
 
@@ -32,6 +33,7 @@ _ANY_SLASH, _AT = re.compile(_SLASH), re.compile(_escaped("40", "@"))
 _USER = re.compile(rf"({_SLASH * 2})(?:(?!{_SLASH}).)*{_AT.pattern}", re.DOTALL)
 _BARE_QUERY = re.compile(r"\?(?=[\w%])")  # of a path alone; a question mark in a sentence has none of these behind it
 _RUN = re.compile(r'[^\s"<>]+')  # what can be a link is within one
+_PIECES = re.compile(r"\\+|[^\\]")  # of a secret: a run of backslashes, or another character
 
 _TELLING = r"(?:signature|token|secret|passw(?:or)?d|credential|(?:api|auth|access|private)[-_]?key)"
 _START = r"(?:(?<![\w-])|(?<=%26)|(?<=%3[fF])|(?<=u0026)|(?<=u003[fF]))"
@@ -53,7 +55,7 @@ def redacted(text: str, secrets: Collection[str] = ()) -> str:
     A secret is found as it is, as JSON and URLs escape it, and in base64.
     """
     for secret in sorted(filter(None, secrets), key=len, reverse=True):  # one may be a part of another
-        text = _forms_of(secret).sub(HIDDEN, text)
+        text = _without(secret, text)
     text = _RUN.sub(_without_query, text)
     for pattern in (_PARAMETER, _FIELD, _SCHEME):
         text = pattern.sub(rf"\1{HIDDEN}", text)
@@ -81,26 +83,75 @@ def _without_query(run: re.Match[str]) -> str:
     return _USER.sub(r"\1", text) if authority else text
 
 
+def _without(secret: str, text: str) -> str:
+    """The text without a secret; of a very long one, all from its first characters to its last."""
+    if len(secret) <= 2 * _EDGE:
+        return _forms_of(secret).sub(HIDDEN, text)
+    shown, at = [], 0
+    tail = _forms_of(secret[-_EDGE:])
+    for head in _forms_of(secret[:_EDGE]).finditer(text):
+        if head.start() < at:
+            continue
+        shown += [text[at : head.start()], HIDDEN]
+        least = head.start() + len(secret) - _EDGE  # no form of a character is shorter than it
+        at = end = min(len(text), head.end() + _LONGEST_ESCAPE * len(secret))
+        found = tail.search(text, least, end)
+        while found is not None:  # where a secret repeats itself, its last characters may stand there more than once
+            at = found.end()
+            found = tail.search(text, found.start() + 1, min(end, at + _LONGEST_ESCAPE * _EDGE))
+            found = found if found is not None and found.start() < at else None
+    return "".join((*shown, text[at:]))
+
+
 @lru_cache(maxsize=256)
 def _forms_of(secret: str) -> re.Pattern[str]:
     """A pattern for a secret in the forms that it may be repeated in."""
     edge = "[A-Za-z0-9+/_-]{0,2}"  # characters that the secret shares with what stands beside it
     forms = [
-        "".join(map(_character, secret)),
+        _spelled(secret),
+        re.escape(secret),
         *(f"{edge}{re.escape(form)}{edge}={{0,2}}" for form in _in_base64(secret)),
     ]
     return re.compile("|".join(forms))
 
 
-def _character(one: str) -> str:
+def _spelled(secret: str) -> str:
+    r"""A secret character by character, a run of backslashes as one.
+
+    Text may have many of them for each, so they are taken together, and none is given back (`{n,}+`): else the ways to
+    divide them among the secret's would be tried one after another, which are as many as two to their number.
+    """
+    parts: list[str] = []
+    after_run = False
+    for piece in _PIECES.findall(secret):
+        is_run = piece[0] == "\\"
+        parts.append(_backslashes(len(piece), first=not parts) if is_run else _character(piece, after_run))
+        after_run = is_run
+    return "".join(parts)
+
+
+def _backslashes(number: int, *, first: bool) -> str:
+    alone = r"(?<!\\)" if first else ""  # where a run begins, or it would be gone through from each of its places
+    url = rf"(?:%(?:25){{0,4}}5[cC]){{{number}}}"
+    return rf"(?:{alone}(?:\\{{1,8}}u005[cC]){{{number}}}|{url}|{alone}\\{{{number},}}+)"
+
+
+@lru_cache(maxsize=1024)
+def _character(one: str, after_run: bool) -> str:
     plain = re.escape(one)
     if one.isascii() and one.isalnum():
         return plain
     if one == " ":
         return r"(?:[ +]|%(?:25){0,4}20)"
-    json = "".join(rf"\\{{1,8}}u{number:04x}" for number in _utf16(one))
-    url = "".join(rf"%(?:25){{0,4}}{byte:02x}" for byte in one.encode("utf-8", "surrogatepass"))
-    return rf"(?:\\{{0,8}}{plain}|(?i:{json}|{url}))"
+    least = 0 if after_run else 1  # backslashes: those of a run before it have taken its own
+    json = "".join(rf"\\{{{least},8}}u{_either(f'{number:04x}')}" for number in _utf16(one))
+    url = "".join(rf"%(?:25){{0,4}}{_either(f'{byte:02x}')}" for byte in one.encode("utf-8", "surrogatepass"))
+    return rf"(?:\\{{0,8}}{plain}|{json}|{url})"
+
+
+def _either(digits: str) -> str:
+    """Hexadecimal digits, small or large."""
+    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in digits)
 
 
 def _utf16(one: str) -> list[int]:

@@ -1,6 +1,7 @@
 """The use case of an owner who looks after a task's webhooks: what was tried, and once more, please.
 
-The attempt that an owner asks for is made by whoever makes all attempts. It takes the place of the next one.
+The attempt that an owner asks for takes the place of the next one, and is made as that would be: the poller tells the
+notifier of each receiver in its turn. Whoever asks once a second for what hangs holds up nobody else.
 """
 
 from __future__ import annotations
@@ -10,25 +11,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from aws_lambda_powertools import Logger
-
 from renderbell.delivery import Attempt, Delivery, redelivered
+from renderbell.endpoints import Endpoint, is_managed
 from renderbell.errors import ConflictError, NotFoundError
-from renderbell.invoke import Invoker
 from renderbell.register import TaskRecord, Tasks
 from renderbell.store import delivery_key
+from renderbell.wake import PollerWaker
 
 __all__ = ["Redelivery", "RedeliveryStore"]
 
 TRIES = 3
-
-logger = Logger()
 
 
 class RedeliveryStore(Protocol):
     """What is used of the store."""
 
     def deliveries(self, task_id: str) -> tuple[Delivery, ...]: ...
+    def endpoints(self, owner: str) -> tuple[Endpoint, ...]: ...
     def delivery(self, pk: str, sk: str) -> Delivery | None: ...
     def reopen_delivery(self, seen: Delivery, after: Delivery) -> bool: ...
     def newest_attempts(
@@ -42,9 +41,8 @@ class Redelivery:
 
     tasks: Tasks
     store: RedeliveryStore
-    invoker: Invoker
+    waker: PollerWaker
     clock: Callable[[], datetime]
-    notifier_function: str
 
     def attempts(
         self, task_id: str, *, owner: str, limit: int, before: str | None = None
@@ -58,8 +56,9 @@ class Redelivery:
     ) -> TaskRecord:
         """Has a task's webhooks sent once more, at once: all, or those to one endpoint or of one event.
 
-        What is being sent just then is left alone, since it is being sent. Raises `NotFoundError`, also for an endpoint
-        that nothing goes to, and `ConflictError` where there is nothing to send or all of it is under way.
+        What is being sent just then is left alone, since it is being sent, and so is what goes to an endpoint that is
+        switched off or removed. Raises `NotFoundError`, also for an endpoint that nothing goes to, and `ConflictError`
+        where there is nothing to send, all of it is under way, or nobody wants it.
         """
         self.tasks.find_task(task_id, owner=owner)
         made = self.store.deliveries(task_id)
@@ -69,13 +68,23 @@ class Redelivery:
         chosen = [one for one in of_endpoint if event in {None, one.event}]
         if not chosen:
             raise ConflictError("the task has no webhook that could be sent", code="nothing_to_redeliver")
+        chosen = self._wanted(chosen, owner)
         now = self.clock()
         again = [one for one in (self._again(one, now) for one in chosen) if one is not None]
         record = self.tasks.read_task(task_id, owner=owner)  # it may have been deleted meanwhile
         if not again:
             raise ConflictError("the webhook is being sent just now; try again", code="try_again")
-        self._wake_notifier(again)
+        self.waker.wake(again)
         return record
+
+    def _wanted(self, chosen: Sequence[Delivery], owner: str) -> list[Delivery]:
+        """Those of the deliveries whose endpoint takes any; raises `ConflictError` where there are none."""
+        managed = [one for one in chosen if is_managed(one.endpoint_id)]
+        on = {one.endpoint_id for one in self.store.endpoints(owner) if not one.disabled} if managed else set()
+        wanted = [one for one in chosen if one not in managed or one.endpoint_id in on]
+        if not wanted:
+            raise ConflictError("the endpoint is disabled or deleted", code="endpoint_disabled")
+        return wanted
 
     def _again(self, delivery: Delivery | None, now: datetime) -> Delivery | None:
         """The delivery as it is due now; None while it is being sent, or where it is there no more."""
@@ -83,18 +92,7 @@ class Redelivery:
             if delivery is None:
                 return None
             after = redelivered(delivery, now)
-            if after is None or self.store.reopen_delivery(delivery, after):
+            if after is None or after is delivery or self.store.reopen_delivery(delivery, after):
                 return after
             delivery = self.store.delivery(**delivery_key(delivery))
         return None
-
-    def _wake_notifier(self, deliveries: Sequence[Delivery]) -> None:
-        """Starts the notifier, for each receiver apart: what hangs keeps no other waiting. `due_at` is the net."""
-        of_receivers: dict[str, list[dict[str, str]]] = {}
-        for one in deliveries:
-            of_receivers.setdefault(one.receiver, []).append(delivery_key(one))
-        try:
-            for keys in of_receivers.values():
-                self.invoker.invoke(self.notifier_function, {"items": keys})
-        except Exception:  # they are due, and the poller finds them; a service that hangs is not called twice
-            logger.exception("notifier not woken", extra={"task_id": deliveries[0].task_id})

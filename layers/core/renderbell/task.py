@@ -452,6 +452,7 @@ def _succeeded(known: Task, observation: Observation, now: datetime) -> Task:
         return replace(
             copying,
             sources=sources,
+            frames=(_frames(observation) if observation.videos else None) or known.frames,  # else they are the files
             progress=100,
             progress_at=now,
             last_poll_error=None,
@@ -545,6 +546,11 @@ def _furthest(old: int | None, new: int | None) -> int | None:
     if new is None:
         return old
     return max(old or 0, min(100, max(0, new)))
+
+
+def copying_since(task: Task) -> datetime:
+    """When the copy of a task began: no file of it is older."""
+    return max((line.at for line in task.history if line.target is Status.COPYING), default=task.created_at)
 
 
 def _frames(observation: Observation) -> Frames | None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -213,10 +214,24 @@ def test_scenexts_call_is_believed_for_five_minutes(late_s: int, believed: bool)
     assert (found is not None) is believed
 
 
-def test_scenexts_call_without_a_time_is_believed() -> None:
-    payload = {"task_id": "t-1", "timestamp": "just now"}
+NOT_A_TIME: list[object] = ["just now", "1795334400", None, True, [], math.nan]
+
+
+@pytest.mark.parametrize("named", [{"timestamp": at} for at in NOT_A_TIME] + [{}])
+def test_scenexts_call_without_a_time_is_not_believed_for_it_would_be_for_ever(named: dict[str, object]) -> None:
+    payload = {"task_id": "t-1", **named}
     signed = {"x-signature": scenext_signature(payload)}
-    assert verify(connection("scenext"), signed, json.dumps(payload).encode()) == Callback("t-1")
+    assert verify(connection("scenext"), signed, json.dumps(payload).encode()) is None
+
+
+def test_an_old_call_that_is_cut_into_a_newer_one_is_not_believed() -> None:
+    """Its id, its time and its body are signed as one text with dots between them."""
+    now = str(int(NOW.timestamp()))
+    body = f'{{"task_id": "t-1", "price": "12.{now}.5"}}'
+    old = standard(body.encode(), at=NOW - timedelta(days=30))
+    front, _, rest = body.partition(f".{now}.")
+    cut = {**old, "webhook-id": f"{old['webhook-id']}.{old['webhook-timestamp']}.{front}", "webhook-timestamp": now}
+    assert verify(secured(), cut, rest.encode()) is None
 
 
 def test_the_key_of_another_type_signs_nothing() -> None:

@@ -11,7 +11,7 @@ PROBLEM_CODES: Mapping[str, str] = {
     "already_registered": "the render is watched with other settings; `task_id` names that task",
     "body_too_large": "the body is larger than its route allows",
     "delivery_pending": "a webhook is yet to be delivered",
-    "endpoint_disabled": "nothing is sent to the endpoint",
+    "endpoint_disabled": "nothing is sent to the endpoint: it is disabled, or deleted",
     "forbidden": "the key's scope does not cover this",
     "internal_error": "something failed on our side; try again",
     "invalid_input": "something in the request cannot be used; `errors` names the fields",

@@ -72,7 +72,8 @@ def get_attempts(*, task_id: TaskId, limit: Limit = 20, cursor: Cursor = None) -
         ok_202=("They are due now; the task, with its deliveries.", TaskView),
         words={
             404: "There is no such task of yours, or it sends nothing to this endpoint.",
-            409: "`nothing_to_redeliver`: the task has no such webhook (yet). `try_again`: it is being sent just now.",
+            409: "`nothing_to_redeliver`: the task has no such webhook (yet). `try_again`: it is being sent just now. "
+            "`endpoint_disabled`: its endpoint is disabled or deleted.",
         },
     ),
 )

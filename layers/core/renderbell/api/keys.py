@@ -56,7 +56,7 @@ OwnerQuery = Annotated[Owner | None, Query(description="Whose keys; without it, 
         413,
         422,
         ok_201=("The key, shown this once.", MintedKeyView),
-        words={409: "`too_many_keys`: the owner has 100."},
+        words={409: "`too_many_keys`: the owner has 100. `try_again`: its keys are changing just now."},
     ),
 )
 def post_key(asked: KeyRequest) -> Response[MintedKeyView]:

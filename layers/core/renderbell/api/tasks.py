@@ -25,7 +25,7 @@ from renderbell.errors import NotFoundError
 from renderbell.inputs import Flag, Whole
 from renderbell.keys import Scope
 from renderbell.register import Registered, TaskRequest
-from renderbell.task import Status, Task
+from renderbell.task import Status, Task, copying_since
 from renderbell.views import TaskView, Time, task_view
 
 MAX_BATCH = 100
@@ -328,7 +328,7 @@ def get_video(
         raise NotFoundError("there is no such file")
     now = parts.clock()
     kept = timedelta(days=parts.video_retention_days)
-    if kept and now >= task.history[-1].at + kept:
+    if kept and now >= copying_since(task) + kept:  # S3 counts from when it began to take the file
         raise VideoExpiredError("the file has been removed by the retention rule")
     suffix = file.key.rpartition("/")[2].rpartition(".")[2]
     url = parts.presign(file, LINK_S, f"{task_id}-{n}.{suffix}" if download else None)

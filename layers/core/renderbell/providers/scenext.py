@@ -108,8 +108,8 @@ class Scenext:
         if not any(matches) or not secret or payload is None:
             return None
         signed_at = payload.get("timestamp")
-        if isinstance(signed_at, int | float) and not is_recent(signed_at, now):
-            return None
+        if not isinstance(signed_at, int | float) or isinstance(signed_at, bool) or not is_recent(signed_at, now):
+            return None  # what says no time would be believed for ever
         return Callback(task_id_from(payload.get("task_id")))
 
 

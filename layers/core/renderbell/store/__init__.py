@@ -14,7 +14,9 @@
     a test's attempt    OWNER#<owner>                       ATTEMPT#endpoint.test#<endpoint>#<test>#<time>   no
     secret's generation OWNER#<owner>                       SECRET                          no
     receiver's health   OWNER#<owner>                       RECEIVER#<receiver>             no
+    slow receivers' seats OWNER#<owner>                     SEATS                           no
     key, by id          OWNER#<owner>                       KEY#<id>                        no
+    their number        OWNER#<owner>                       KEYS                            no
     key, by hash        KEY#<SHA-256>                       KEY                             no
     connection's health CONNECTION#<name>                   HEALTH                          no
     kept answer         OWNER#<owner>                       ANSWER#<SHA-256 of its key>     no
@@ -41,6 +43,7 @@ from renderbell.store.keys import ApiKey, ApiKeys
 from renderbell.store.leases import Lease, Leases, Served
 from renderbell.store.listing import Listing, Place
 from renderbell.store.partition import UnreadableItemError, task_id_of, task_key
+from renderbell.store.seats import SeatsRoom
 from renderbell.store.table import BUSY_RETRIES
 from renderbell.store.tasks import AlreadyOngoingError, Tasks
 from renderbell.store.work import Work, WorkClaims
@@ -70,5 +73,5 @@ __all__ = [
 ]
 
 
-class Store(Tasks, DueItems, WorkClaims, Deliveries, Health, Endpoints, Leases, ApiKeys, Answers, Listing):
+class Store(Tasks, DueItems, WorkClaims, Deliveries, Health, SeatsRoom, Endpoints, Leases, ApiKeys, Answers, Listing):
     """The one table, in the domain's words; each room of it stands in its own module."""

@@ -37,10 +37,17 @@ class Deliveries(Partition):
         """All deliveries of a task, read consistently; one that cannot be read is left out."""
         return self._all(items.delivery_from, f"TASK#{task_id}", DELIVERY_PREFIX)
 
-    def tests_of(self, owner: str, endpoint_id: str) -> tuple[Delivery, ...]:
-        """The tests of an endpoint, the oldest first, read consistently; one that cannot be read is left out."""
+    def newest_tests(self, owner: str, endpoint_id: str, most: int = 1) -> tuple[Delivery, ...]:
+        """At most so many tests of an endpoint, newest first, read consistently; what cannot be read is left out."""
         prefix = f"{DELIVERY_PREFIX}{TEST_EVENT}#{endpoint_id}#"
-        return self._all(items.delivery_from, f"OWNER#{owner}", prefix)
+        found = self._first(
+            most,
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
+            ExpressionAttributeValues=to_wire({":pk": f"OWNER#{owner}", ":prefix": prefix}),
+            ConsistentRead=True,
+            ScanIndexForward=False,
+        )
+        return self._readable(items.delivery_from, found)
 
     def put_delivery(self, delivery: Delivery) -> tuple[str, str]:
         """Writes a delivery that belongs to no task's transition, the test of an endpoint; answers its key."""

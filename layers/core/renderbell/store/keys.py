@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from renderbell import items
-from renderbell.expressions import Key
+from renderbell.errors import ConflictError
+from renderbell.expressions import Change, Key
 from renderbell.items import time_text
-from renderbell.store.table import Table
+from renderbell.store.table import CancelledError, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,11 @@ class ApiKeys(Table):
         item = self._get(_hash_key(key_hash))
         return None if item is None else _key_from(item)
 
-    def put_key(self, key: ApiKey) -> None:
-        """Writes a key's two items together: by hash, to let it in, and by id, to list and remove it."""
+    def add_key(self, key: ApiKey, most: int) -> bool:
+        """Writes a key's two items together: by hash, to let it in, and by id, to list and remove it.
+
+        Not where its owner has as many as may be: their number stands in an item of its own, in the same transaction.
+        """
         told = {
             "key_id": key.key_id,
             "key_hash": key.key_hash,
@@ -43,19 +47,45 @@ class ApiKeys(Table):
             "name": key.name,
             "created_at": time_text(key.created_at),
         }
-        self._transact(*(self._put(one | told, fresh=True) for one in _both(key)))
+        number = Change()
+        number.add("number", 1)
+        room = f"({number.absent('number')} OR {number.at_most('number', most - 1)})"
+        try:
+            self._transact(
+                {"Update": number.update(self._table, _number_key(key.owner), [room])},
+                *(self._put(one | told, fresh=True) for one in _both(key)),
+            )
+        except CancelledError as error:
+            if error.failed[0]:
+                return False
+            raise ConflictError("the owner's keys are changing; try again", code="try_again") from error
+        return True
 
     def keys(self, owner: str) -> tuple[ApiKey, ...]:
         """An owner's keys, by id."""
         return tuple(_key_from(item) for item in self._partition(f"OWNER#{owner}", "KEY#"))
 
-    def delete_key(self, key: ApiKey) -> None:
-        """Removes a key's two items together."""
-        self._transact(*(self._delete(one) for one in _both(key)))
+    def delete_key(self, key: ApiKey) -> bool:
+        """Removes a key's two items together; False if it is there no more."""
+        by_hash, by_id = map(self._delete, _both(key))
+        there, number = Change(), Change()
+        by_id["Delete"] |= {"ConditionExpression": there.equals("key_id", key.key_id), **there.places}
+        number.add("number", -1)
+        try:
+            self._transact(by_id, by_hash, {"Update": number.update(self._table, _number_key(key.owner), [])})
+        except CancelledError as error:
+            if error.failed[0]:
+                return False
+            raise ConflictError("the owner's keys are changing; try again", code="try_again") from error
+        return True
 
 
 def _hash_key(key_hash: str) -> Key:
     return {"pk": f"KEY#{key_hash}", "sk": "KEY"}
+
+
+def _number_key(owner: str) -> Key:
+    return {"pk": f"OWNER#{owner}", "sk": "KEYS"}
 
 
 def _both(key: ApiKey) -> tuple[Key, Key]:
