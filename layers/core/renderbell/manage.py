@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from aws_lambda_powertools import Logger
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from renderbell.delivery import (
@@ -67,6 +67,7 @@ ENDPOINT_ID = id_pattern(MANAGED_PREFIX)
 
 _TOKEN = re.compile(rf"[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{MAX_HEADER_NAME}}}")  # RFC 9110, section 5.6.2
 _VALUE = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_HEADER_VALUE - 2}}}[!-~])?")
+_NUMBER = re.compile(r"\s*[-+]?[0-9.]+\s*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # What the transport or the signature sets, or a proxy on the way may act on.
@@ -110,6 +111,13 @@ def _sound_headers(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+def _text(value: object) -> object:
+    """A time as text: pydantic alone takes a number, too, for seconds or milliseconds as it sees fit."""
+    if not isinstance(value, datetime) and (not isinstance(value, str) or _NUMBER.fullmatch(value)):
+        raise PydanticCustomError("time_invalid", "must be a time in ISO 8601 with its zone")
+    return value
+
+
 def _with_zone(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise PydanticCustomError("timezone_missing", "must have a zone, as in 2026-03-01T12:00:00Z")
@@ -122,13 +130,26 @@ Events = Annotated[
     list[Event],
     Field(min_length=1, max_length=20, description="Without it: every end of a task, not `task.processing`."),
 ]
-Description = Annotated[str, Field(max_length=MAX_DESCRIPTION, examples=["orders, production"]), AfterValidator(_plain)]
+Description = Annotated[
+    str,
+    Field(
+        max_length=MAX_DESCRIPTION,
+        examples=["orders, production"],
+        json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f]*$"},
+    ),
+    AfterValidator(_plain),
+]
 Headers = Annotated[
     dict[str, str],
     Field(
         max_length=MAX_HEADERS,
-        description="Go out with each webhook. Their values are kept like secrets: answers show the names alone.",
-        examples=[{"Authorization": "Bearer 5e0f3a…"}],
+        description="Go out with each webhook. Their values are kept like secrets: answers show the names alone. "
+        "Names are reserved that the transport or the signature sets.",
+        examples=[{"Authorization": "Bearer 5e0f3a"}],
+        json_schema_extra={
+            "propertyNames": {"pattern": f"^{_TOKEN.pattern}$"},
+            "additionalProperties": {"type": "string", "pattern": f"^{_VALUE.pattern}$"},
+        },
     ),
     AfterValidator(_sound_headers),
 ]
@@ -167,8 +188,13 @@ class RecoverRequest(BaseModel):
 
     since: Annotated[
         datetime,
+        BeforeValidator(_text),
         AfterValidator(_with_zone),
-        Field(description="From when on; what counts is a delivery's last attempt.", examples=["2026-03-01T12:00:00Z"]),
+        Field(
+            description="From when on; what counts is a delivery's last attempt.",
+            examples=["2026-03-01T12:00:00Z"],
+            json_schema_extra={"pattern": r"^(197[1-9]|19[89][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9])-"},
+        ),
     ]
 
 
