@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +19,17 @@ from tests.e2e.hostile import Hostile
 
 POLL_INTERVAL_S = 1.0
 
-# Further owners' connections to one of the simulated providers: of two together, and of one alone.
-SHARED, PRIVATE = "shared", "alphas-own"
-OWNERS_CONNECTIONS: dict[str, dict[str, object]] = {
-    SHARED: {"owners": ["alpha", "beta"], "poll_interval_s": 1},
-    PRIVATE: {"owners": ["alpha"], "poll_interval_s": 1},
+CALLBACK_SECRET = "whsec_" + base64.b64encode(b"the secret of a provider's calls").decode()
+
+# Further owners' connections to one of the simulated providers: of several together, and of one alone.
+SHARED, PRIVATE, CONTRACT = "shared", "alphas-own", "contract"
+OWNERS_CONNECTIONS: dict[str, tuple[str, dict[str, object]]] = {
+    SHARED: ("jimmy", {"owners": ["alpha", "beta", "contract"], "poll_interval_s": 1}),
+    PRIVATE: ("jimmy", {"owners": ["alpha"], "poll_interval_s": 1}),
+    CONTRACT: (  # for made-up renders, which are seldom asked for, can be deleted there, and are called back about
+        "moneyprinterturbo",
+        {"owners": ["contract"], "poll_interval_s": 300, "callback_secret": CALLBACK_SECRET},
+    ),
 }
 
 
@@ -46,8 +53,10 @@ def client(tmp_path_factory: pytest.TempPathFactory, hostile: Hostile, unwoken: 
     with running_house(
         tmp_path_factory.mktemp("house"), say=lambda text: None, poll_interval_s=POLL_INTERVAL_S
     ) as house:
-        jimmy = _connection(house.simulators, "jimmy")
-        more = [{**jimmy, "name": name, **told} for name, told in OWNERS_CONNECTIONS.items()]
+        more = [
+            {**_connection(house.simulators, kind), "name": name, **told}
+            for name, (kind, told) in OWNERS_CONNECTIONS.items()
+        ]
         for connection in (*hostile.connections(), *more):  # before a function has read any
             put_connection(house.stack.aws_endpoint_url, house.stack.name, connection)
         yield Client(house)
