@@ -414,9 +414,15 @@ class _Expression:
             name = names.get(word, word)
             return name in item and _plain(item[name]) <= _plain(values[place])
 
+        def at_least(item: Item, names: Names, values: Item) -> bool:
+            name = names.get(word, word)
+            return name in item and _plain(item[name]) >= _plain(values[place])
+
         match operator:
             case "=":
                 return equals
+            case ">=":
+                return at_least
             case "<=":
                 return at_most
             case "BETWEEN":

@@ -19,20 +19,26 @@ from tests.e2e.hostile import Hostile
 
 POLL_INTERVAL_S = 1.0
 
-# Further owners' connections to one of the simulated providers: of two together, and of one alone.
-SHARED, PRIVATE = "shared", "alphas-own"
-OWNERS_CONNECTIONS: dict[str, dict[str, object]] = {
-    SHARED: {"owners": ["alpha", "beta"], "poll_interval_s": 1},
-    PRIVATE: {"owners": ["alpha"], "poll_interval_s": 1},
+CALLBACK_SECRET = "whsec_" + base64.b64encode(b"the secret of a provider's calls").decode()
+
+# Further owners' connections to one of the simulated providers: of several together, and of one alone.
+SHARED, PRIVATE, CONTRACT = "shared", "alphas-own", "contract"
+OWNERS_CONNECTIONS: dict[str, tuple[str, dict[str, object]]] = {
+    SHARED: ("jimmy", {"owners": ["alpha", "beta", "contract"], "poll_interval_s": 1}),
+    PRIVATE: ("jimmy", {"owners": ["alpha"], "poll_interval_s": 1}),
+    CONTRACT: (  # for made-up renders, which are seldom asked for, can be deleted there, and are called back about
+        "moneyprinterturbo",
+        {"owners": ["contract"], "poll_interval_s": 300, "callback_secret": CALLBACK_SECRET},
+    ),
 }
 
 # What the teams that go along all routes use; of the slow ones nobody hears in time but by their providers' own calls.
 TEAMS = ("batches", "deleting", "ends", "hooks", "lists", "repeating", "retrying")
 STUDIO, CALLING, CALLING_SCENEXT = "studio", "calling", "calling-scenext"
-CALLBACK_SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes, so").decode()
 OWNERS_CONNECTIONS |= {
-    STUDIO: {"owners": list(TEAMS), "poll_interval_s": 1},
-    CALLING: {"owners": list(TEAMS), "poll_interval_s": 300, "callback_secret": CALLBACK_SECRET},
+    STUDIO: ("jimmy", {"owners": list(TEAMS), "poll_interval_s": 1}),
+    CALLING: ("jimmy", {"owners": list(TEAMS), "poll_interval_s": 300, "callback_secret": CALLBACK_SECRET}),
+    CALLING_SCENEXT: ("scenext", {"owners": list(TEAMS), "poll_interval_s": 300}),
 }
 
 
@@ -56,9 +62,10 @@ def client(tmp_path_factory: pytest.TempPathFactory, hostile: Hostile, unwoken: 
     with running_house(
         tmp_path_factory.mktemp("house"), say=lambda text: None, poll_interval_s=POLL_INTERVAL_S
     ) as house:
-        jimmy, scenext = (_connection(house.simulators, kind) for kind in ("jimmy", "scenext"))
-        more = [{**jimmy, "name": name, **told} for name, told in OWNERS_CONNECTIONS.items()]
-        more.append({**scenext, "name": CALLING_SCENEXT, "owners": list(TEAMS), "poll_interval_s": 300})
+        more = [
+            {**_connection(house.simulators, kind), "name": name, **told}
+            for name, (kind, told) in OWNERS_CONNECTIONS.items()
+        ]
         for connection in (*hostile.connections(), *more):  # before a function has read any
             put_connection(house.stack.aws_endpoint_url, house.stack.name, connection)
         yield Client(house)

@@ -1127,6 +1127,7 @@ class TestDeliveries:
         assert listed(0) == ["TASK#tsk_6", "TASK#tsk_2", "TASK#tsk_1"], "one without an attempt by its making"
         assert listed(120) == ["TASK#tsk_2", "TASK#tsk_1"]
         assert listed(121) == ["TASK#tsk_1"]
+        assert list(store.given_up("ep_1", datetime(9450, 1, 11, tzinfo=UTC))) == []
         again = reopened(early, at(600))
         assert store.reopen_delivery(early, again)
         assert not store.reopen_delivery(early, again), "it is pending"

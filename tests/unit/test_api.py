@@ -152,6 +152,8 @@ def test_a_missing_body_is_422() -> None:
         ({"metadata": {"a": 1, "b": []}}, {"metadata.a", "metadata.b"}),
         ({"deadline_s": 5}, {"deadline_s"}),
         ({"deadline_s": float("nan")}, {"deadline_s"}),
+        ({"deadline_s": float("inf")}, {"deadline_s"}),
+        ({"deadline_s": 90.5}, {"deadline_s"}),
         ({"\ud800": 1}, {"body"}),
         ({"connection": None, "deadline_s": "soon"}, {"connection", "deadline_s"}),
     ],
@@ -465,6 +467,26 @@ def test_the_page_of_the_document_loads_nothing_from_elsewhere() -> None:
     assert 'url: "openapi.json"' in scripts.rpartition("<script>")[2]
     assert "format=json" not in answer.text, "which is this page again"
     assert len(answer.text.encode()) < 6_000_000  # what Lambda may answer
+
+
+@pytest.mark.parametrize("part", ["#", '"', "?", "a\n", "\n", "\x9e", "\U0001f600", "é", "a b", "{id}", "100%"])
+def test_a_path_may_hold_any_character(part: str) -> None:
+    world = World()
+    for path in (f"/tasks/{part}", f"/tasks/{part}/attempts", f"/tasks/{part}/videos/1", f"/endpoints/{part}/secret"):
+        assert world.call("GET", path).problem(404, "not_found")["detail"] != "there is no such route"
+    world.call("GET", f"/tasks/tsk_1/videos/{part}").problem(422, "invalid_input")
+    event = sample("callback")
+    assert World().send(event | {"path": f"/callbacks/{part}"}).problem(401, "unauthorized")
+
+
+def test_a_path_with_a_slash_in_its_parameter_is_404() -> None:
+    World().send(sample("read") | {"path": "/tasks/a/b"}).problem(404, "not_found")
+
+
+@pytest.mark.parametrize("seconds", [90, 90.0])
+def test_a_whole_number_may_be_written_with_a_fraction_of_zero(seconds: float) -> None:
+    world = World()
+    assert world.request(world.registered(deadline_s=seconds)).deadline_s == 90
 
 
 def test_an_unknown_route_is_a_problem_document_too() -> None:

@@ -490,6 +490,19 @@ class TestRecovering:
         )
         assert self.recover(world, mine) == {"recovered": 0, "more": False}
 
+    def test_nothing_was_given_up_since_a_time_to_come(self) -> None:
+        world = World()
+        endpoint_id = made(world)["endpoint_id"]
+        ended(world, endpoint_id, 1)
+        assert self.recover(world, endpoint_id, "9450-01-11T14:54:07+18:37") == {"recovered": 0, "more": False}
+
+    @pytest.mark.parametrize("since", [1767225600, 1767225600.5, "1767225600", " 1767225600 ", True])
+    def test_a_time_is_told_as_text_and_no_number_is_taken_for_one(self, since: object) -> None:
+        world = World()
+        endpoint_id = made(world)["endpoint_id"]
+        answer = world.call("POST", f"/endpoints/{endpoint_id}/recover", {"since": since})
+        assert answer.problem(422, "invalid_input")["errors"][0]["field"] == "since"
+
     def test_at_most_a_thousand_are_taken_up_at_once(self) -> None:
         world = World()
         endpoint_id = made(world)["endpoint_id"]

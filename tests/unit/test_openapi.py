@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema_rs import Draft202012Validator
+from pydantic import BaseModel, ValidationError
 
 from renderbell.api import DOCUMENTED_URL, VERSION, openapi_document
 from renderbell.api.codes import FIELD_CODES, PROBLEM_CODES
+from renderbell.keys import KeyRequest
+from renderbell.manage import EndpointChange, EndpointRequest, RecoverRequest
+from renderbell.register import TaskRequest
 from tests.http_api import World, sample
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +124,60 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 def test_the_example_of_a_task_has_every_field(document: dict[str, Any]) -> None:
     schema = document["components"]["schemas"]["TaskView"]
     assert set(schema["examples"][0]) == set(schema["properties"]) == set(schema["required"])
+
+
+# -- what the document refuses, and what the API does ---------------------------------------------------------------
+
+HOOK = "https://hooks.example.com/x"
+RENDER: dict[str, object] = {"connection": "studio", "provider_task_id": "job-7"}
+KEY = {"owner": "team-a", "name": "ci", "scope": "read"}
+BODIES: list[tuple[type[BaseModel], object, bool]] = [
+    (TaskRequest, RENDER, True),
+    (TaskRequest, RENDER | {"deadline_s": 90.0, "metadata": {"order": "4711\x7f", "é": ""}}, True),
+    (TaskRequest, RENDER | {"provider_task_id": "..."}, True),
+    *((TaskRequest, RENDER | {"provider_task_id": bad}, False) for bad in ("", ".", "..", "a\n", "a\x85", "\ufffd")),
+    *((TaskRequest, RENDER | {"metadata": bad}, False) for bad in ({"": "x"}, {"a\t": "x"}, {"a": "x\n"}, {"a": 1})),
+    *((TaskRequest, RENDER | {"deadline_s": bad}, False) for bad in (90.5, True, "90", 59)),
+    (KeyRequest, KEY, True),
+    (KeyRequest, KEY | {"name": "a\x80b"}, True),
+    *((KeyRequest, KEY | {"name": bad}, False) for bad in ("", "a\n", "\x7f", "a" * 101)),
+    (EndpointRequest, {"url": HOOK, "description": "orders", "headers": {"Authorization": "Bearer x"}}, True),
+    *((EndpointRequest, {"url": HOOK, "description": bad}, False) for bad in ("a\n", "\x7f", "a" * 257)),
+    *(
+        (EndpointRequest, {"url": HOOK, "headers": {name: value}}, False)
+        for name, value in (("a b", "x"), ("", "x"), ("a\n", "x"), ("a", ""), ("a", " x"), ("a", "x\n"), ("a", "…"))
+    ),
+    (EndpointChange, {"headers": {"X-Team": "a"}, "description": ""}, True),
+    (RecoverRequest, {"since": "2026-03-01T12:00:00+01:00"}, True),
+    (RecoverRequest, {"since": "9990-12-31T23:59:59Z"}, True),
+    *((RecoverRequest, {"since": bad}, False) for bad in ("1267-04-15T13:33:17Z", "9991-01-01T00:00:00Z", 1767225600)),
+]
+
+
+@pytest.mark.parametrize(("model", "body", "sound"), BODIES)
+def test_a_body_is_refused_by_the_document_as_by_the_api(
+    document: dict[str, Any], model: type[BaseModel], body: object, sound: bool
+) -> None:
+    schema = {"$ref": f"#/components/schemas/{model.__name__}", "components": document["components"]}
+    assert Draft202012Validator(schema).is_valid(body) == sound
+    try:
+        model.model_validate(body)
+    except ValidationError:
+        assert not sound
+    else:
+        assert sound
+
+
+def test_every_example_of_a_body_is_sound(document: dict[str, Any]) -> None:
+    schema = document["components"]["schemas"]["EndpointRequest"]["properties"]["headers"]
+    assert Draft202012Validator(schema).is_valid(schema["examples"][0])
+
+
+def test_one_bad_render_does_not_make_a_batch_malformed(document: dict[str, Any]) -> None:
+    schema = {"$ref": "#/components/schemas/BatchRequest", "components": document["components"]}
+    body = {"tasks": [RENDER, {"connection": 5}, None]}
+    assert Draft202012Validator(schema).is_valid(body)
+    assert [one["status"] for one in World().call("POST", "/tasks/batch", body).json["results"]] == [201, 422, 422]
 
 
 # -- codes ------------------------------------------------------------------------------------------------------------

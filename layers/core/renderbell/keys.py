@@ -64,7 +64,13 @@ class KeyRequest(BaseModel):
     owner: Owner
     name: Annotated[
         str,
-        Field(min_length=1, max_length=MAX_NAME, description="What tells this key from others.", examples=["ci"]),
+        Field(
+            min_length=1,
+            max_length=MAX_NAME,
+            description="What tells this key from others.",
+            examples=["ci"],
+            json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f]*$"},
+        ),
         AfterValidator(_plain),
     ]
     scope: Annotated[

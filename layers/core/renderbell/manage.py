@@ -66,6 +66,7 @@ ENDPOINT_ID = id_pattern(MANAGED_PREFIX)
 
 _TOKEN = re.compile(rf"[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{MAX_HEADER_NAME}}}")  # RFC 9110, section 5.6.2
 _VALUE = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_HEADER_VALUE - 2}}}[!-~])?")
+_NUMBER = re.compile(r"\s*[-+]?[0-9.]+\s*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # What the transport or the signature sets, or a proxy on the way may act on.
@@ -115,13 +116,26 @@ Events = Annotated[
     list[Event],
     Field(min_length=1, max_length=20, description="Without it: every end of a task, not `task.processing`."),
 ]
-Description = Annotated[str, Field(max_length=MAX_DESCRIPTION, examples=["orders, production"]), AfterValidator(_plain)]
+Description = Annotated[
+    str,
+    Field(
+        max_length=MAX_DESCRIPTION,
+        examples=["orders, production"],
+        json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f]*$"},
+    ),
+    AfterValidator(_plain),
+]
 Headers = Annotated[
     dict[str, str],
     Field(
         max_length=MAX_HEADERS,
-        description="Go out with each webhook. Their values are kept like secrets: answers show the names alone.",
-        examples=[{"Authorization": "Bearer 5e0f3a…"}],
+        description="Go out with each webhook. Their values are kept like secrets: answers show the names alone. "
+        "Names are reserved that the transport or the signature sets.",
+        examples=[{"Authorization": "Bearer 5e0f3a"}],
+        json_schema_extra={
+            "propertyNames": {"pattern": f"^{_TOKEN.pattern}$"},
+            "additionalProperties": {"type": "string", "pattern": f"^{_VALUE.pattern}$"},
+        },
     ),
     AfterValidator(_sound_headers),
 ]
@@ -160,7 +174,11 @@ class RecoverRequest(BaseModel):
 
     since: Annotated[
         Moment,
-        Field(description="From when on; what counts is a delivery's last attempt.", examples=["2026-03-01T12:00:00Z"]),
+        Field(
+            description="From when on; what counts is a delivery's last attempt.",
+            examples=["2026-03-01T12:00:00Z"],
+            json_schema_extra={"pattern": r"^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|9990)-"},
+        ),
     ]
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from aws_lambda_powertools import Logger
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from renderbell.ask import Fetch, delete_at_provider
@@ -28,7 +28,7 @@ from renderbell.errors import (
 )
 from renderbell.ids import Seed, id_pattern
 from renderbell.invoke import Invoker
-from renderbell.providers.base import MAX_TASK_ID_BYTES, Connection, check_provider_task_id
+from renderbell.providers.base import MAX_TASK_ID_BYTES, TASK_ID_PATTERN, Connection, check_provider_task_id
 from renderbell.schedule import slot_of
 from renderbell.store import AlreadyOngoingError, Lease, task_key
 from renderbell.task import (
@@ -69,6 +69,7 @@ CONNECTION_NAME = re.compile(r"[a-z0-9-]{1,32}")
 TASK_ID = id_pattern("tsk")
 
 _CONTROL = re.compile(r"[\x00-\x1f]")
+_PLAIN = r"^[^\x00-\x1f]*$"  # the same in the OpenAPI document
 
 logger = Logger()
 
@@ -107,6 +108,11 @@ def _small_metadata(value: dict[str, str]) -> dict[str, str]:
             "metadata_too_large", f"keys and values must be at most {MAX_METADATA_BYTES} bytes of UTF-8 in all"
         )
     return value
+
+
+def _whole(value: object) -> object:
+    """JSON tells 90.0 and 90 apart no more than its schemas do."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 Url = Annotated[
@@ -156,8 +162,13 @@ class TaskRequest(BaseModel):
         str,
         AfterValidator(_known_id),
         Field(
-            description="The id that the provider gave the render.",
-            json_schema_extra={"minLength": 1, "maxLength": MAX_TASK_ID_BYTES},
+            description=f"The id that the provider gave the render; at most {MAX_TASK_ID_BYTES} bytes of UTF-8.",
+            json_schema_extra={
+                "minLength": 1,
+                "maxLength": MAX_TASK_ID_BYTES,
+                "pattern": TASK_ID_PATTERN,
+                "not": {"enum": [".", ".."]},
+            },
         ),
     ]
     webhook_url: Annotated[Url, Field(description="Short for `webhooks` with one URL.")] | None = None
@@ -176,6 +187,10 @@ class TaskRequest(BaseModel):
             Field(
                 max_length=MAX_METADATA_PAIRS,
                 description=f"Comes back with every webhook; at most {MAX_METADATA_BYTES} bytes of UTF-8 in all.",
+                json_schema_extra={
+                    "propertyNames": {"minLength": 1, "pattern": _PLAIN},
+                    "additionalProperties": {"type": "string", "pattern": _PLAIN},
+                },
             ),
             AfterValidator(_small_metadata),
         ]
@@ -190,6 +205,7 @@ class TaskRequest(BaseModel):
                 le=MAX_DEADLINE_S,
                 description="Seconds after which we stop watching; else the connection's, else 24 hours.",
             ),
+            BeforeValidator(_whole),
         ]
         | None
     ) = None

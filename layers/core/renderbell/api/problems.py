@@ -236,6 +236,11 @@ def _refused(error: Exception) -> Response[str]:
     return problem_answer(error)
 
 
+@app.not_found
+def _no_route(error: Exception) -> Response[str]:
+    return problem_answer(RouteNotFoundError())
+
+
 @_answering(Exception)
 def _unexpected(error: Exception) -> Response[str]:
     return problem_answer(error)

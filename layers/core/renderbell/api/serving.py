@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -106,7 +107,15 @@ def _load(text: str) -> Any:
     return body
 
 
-app = APIGatewayRestResolver(enable_validation=True, json_body_deserializer=_load)
+class _Resolver(APIGatewayRestResolver):
+    """Takes a parameter of the path as it comes; Powertools finds no route where one holds `#`, `"` or an emoji."""
+
+    @staticmethod
+    def _compile_regex(rule: str, base_regex: str = r"^{}/*\Z") -> re.Pattern[str]:
+        return re.compile(base_regex.format(re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", rule)))
+
+
+app = _Resolver(enable_validation=True, json_body_deserializer=_load)
 
 
 def current_parts() -> ApiParts:

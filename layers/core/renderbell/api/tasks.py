@@ -45,7 +45,10 @@ class BatchRequest(BaseModel):
         WithJsonSchema(
             {
                 "type": "array",
-                "items": {"$ref": "#/components/schemas/TaskRequest"},
+                "items": {
+                    "anyOf": [{"$ref": "#/components/schemas/TaskRequest"}, {}],
+                    "description": "Any other is refused alone, with 422 in its own result.",
+                },
                 "minItems": 1,
                 "maxItems": MAX_BATCH,
             }

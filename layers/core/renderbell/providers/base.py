@@ -224,6 +224,7 @@ _URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]{1,2048}")  # a backslash is read a
 _KEY = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?")
 _TELLING = re.compile(r"auth|cookie|credential|key|passw|secret|session|sign|token", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+TASK_ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\ufffd]+$"  # nearly the same, for the OpenAPI document
 
 
 def check_provider_task_id(provider_task_id: str) -> None:

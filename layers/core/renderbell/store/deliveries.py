@@ -14,7 +14,6 @@ from renderbell.store.partition import Partition, key_within
 
 DELIVERY_PREFIX = "DELIVERY#"
 ATTEMPT_PREFIX = "ATTEMPT#"
-LATEST = "9"  # sorts after every time
 
 
 def delivery_key(delivery: Delivery) -> Key:
@@ -77,8 +76,8 @@ class Deliveries(Partition):
 
         Read from the index, which lags: one of them may be pending again.
         """
-        values = {":pk": f"FAILED#{endpoint_id}", ":since": time_text(since), ":latest": LATEST}
-        condition = "list_pk = :pk AND list_sk BETWEEN :since AND :latest"
+        values = {":pk": f"FAILED#{endpoint_id}", ":since": time_text(since)}
+        condition = "list_pk = :pk AND list_sk >= :since"
         for item in self._query(
             IndexName="list", KeyConditionExpression=condition, ExpressionAttributeValues=to_wire(values)
         ):
