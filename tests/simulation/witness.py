@@ -70,6 +70,7 @@ class _Lane:
     steps: int = 0
     bad: int = 0  # answers in a row
     bad_since_s: float = 0.0  # when the last of these came
+    bad_before: int = 0  # of them, those before another ended a back-off that this one may have begun beside it, unseen
     inherited: int = 0
     hinted: bool = False  # since the last good answer
     probe_failed: bool = False  # one that was sent after the last step
@@ -182,6 +183,9 @@ class Witness:
             lane.stepped_s, lane.steps = None, 0
             if self._back_offs.pop(name, None) is not None:
                 self._answered_s[name] = now_s
+                for other in (one for (_, of), one in self._lanes.items() if of == name):
+                    if other.stepped_s is None and other.bad + other.inherited >= FAILURES_BEFORE_BACKOFF:
+                        other.bad_before = other.bad
             if new is not None:
                 self._back_offs[name] = _BackOff(0, int(new["failures"]["N"]), 0.0, now_s, process)
             return
@@ -247,7 +251,7 @@ class Witness:
                 self._wrong(f"{name} was sent a probe that nobody had claimed")
             if mine and not lane.good_after_step and any(began_s > item.written_s for began_s in lane.flying):
                 self._wrong(f"{name} was sent a second probe while one was under way")
-        asked_on = lane.bad >= FAILURES_BEFORE_BACKOFF and lane.bad_since_s < now_s - ANSWERED_S
+        asked_on = lane.bad - lane.bad_before >= FAILURES_BEFORE_BACKOFF and lane.bad_since_s < now_s - ANSWERED_S
         asked_on = asked_on and self._answered_s[name] < lane.bad_since_s  # elsewhere, which ends everybody's back-off
         holds = self._claims.get(name, (None, 0.0))[0] is process  # of a back-off that another has begun
         if asked_on and lane.stepped_s is None and not holds and not harmed and not resumed:
@@ -266,7 +270,7 @@ class Witness:
             lane.flying.remove(began_s)
         after_step = lane.stepped_s is not None and began_s >= lane.stepped_s - DECIDED_S
         if good:
-            lane.bad, lane.inherited, lane.hinted = 0, 0, False
+            lane.bad, lane.inherited, lane.hinted, lane.bad_before = 0, 0, False, 0
             lane.good_after_step = lane.good_after_step or after_step
         else:
             lane.bad, lane.bad_since_s = lane.bad + 1, self._now_s
