@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import reduce
 
 import pytest
 
 from renderbell.agenda import YIELD_S, Agenda, Terms, most_in_flight
-from renderbell.errors import ProviderAuthError, ProviderError, ProviderProtocolError, ProviderUnavailable
+from renderbell.errors import (
+    ProviderAuthError,
+    ProviderError,
+    ProviderProtocolError,
+    ProviderTaskNotFound,
+    ProviderUnavailable,
+)
+from renderbell.lengths import Lengths
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
 from renderbell.task import Hint, PollError, Status, Step, Streak, StreakKind, Task, hinted, new_task, set_apart
@@ -878,3 +886,98 @@ def test_a_hint_clears_nobody_of_suspicion() -> None:
     assert rig.agenda.suspects() == {"one": 1}
     rig.agenda.notice([replace(told(told(task, 1), 7), version=4)], at(9))  # a change of another kind
     assert rig.agenda.suspects() == {}
+
+
+class TestLengths:
+    """What a poller learns of how long tasks take, and when it asks by that."""
+
+    SCHEDULE = PollSchedule(10, 5, 80)
+
+    def rig(self, lengths: Lengths | None) -> Rig:
+        rig = Rig()
+        rig.usual = Terms(self.SCHEDULE)
+        if lengths is not None:
+            rig.agenda.know({"studio": lengths})
+        return rig
+
+    def known(self, *lengths_s: float) -> Lengths:
+        return reduce(Lengths.added, lengths_s * 30, Lengths())
+
+    def ended(self, task: Task, status: Status = Status.COPYING) -> Task:
+        return replace(task, status=status, step=Step.COPY if status is Status.COPYING else None, version=2)
+
+    def test_are_counted_from_registration_to_between_the_last_two_moments(self) -> None:
+        rig, task = self.rig(Lengths()), a_task()
+        rig.adopt(task, served=Served(at(20)), now_s=21)
+        moment = rig.next_s()
+        rig.start(moment)
+        before = seconds(last_moment(self.SCHEDULE, START, "one", at(moment - 0.001)))
+        rig.finish(self.ended(task), moment + 0.2)
+        (kept,) = rig.agenda.unkept_lengths()
+        assert kept == ("studio", Lengths().added((before + moment + 0.2) / 2))
+        assert rig.agenda.unkept_lengths() == []
+
+    @pytest.mark.parametrize("status", [Status.COPYING, Status.FAILED, Status.CANCELLED])
+    def test_of_every_end_that_a_provider_has_stated_count(self, status: Status) -> None:
+        rig, task = self.rig(Lengths()), a_task(created_s=-30)
+        rig.adopt(task, now_s=0)
+        rig.start(0)
+        rig.finish(self.ended(task, status), 1)
+        assert len(rig.agenda.unkept_lengths()) == 1
+
+    def test_of_tasks_that_expired_or_got_lost_do_not_count(self) -> None:
+        for ending, error in ((Status.EXPIRED, None), (Status.FAILED, ProviderTaskNotFound("lost"))):
+            rig, task = self.rig(Lengths()), a_task(created_s=-30)
+            rig.adopt(task, now_s=0)
+            rig.start(0)
+            rig.finish(self.ended(task, ending), 1, error)
+            assert rig.agenda.unkept_lengths() == []
+
+    def test_of_tasks_that_had_ended_when_they_were_registered_do_not_count(self) -> None:
+        rig, task = self.rig(Lengths()), a_task()
+        rig.adopt(task, now_s=0)
+        rig.start(0)
+        rig.finish(self.ended(task), 1)
+        assert rig.agenda.unkept_lengths() == []
+
+    def test_that_could_not_be_read_are_not_written_over(self) -> None:
+        rig, task = self.rig(None), a_task(created_s=-30)
+        rig.adopt(task, now_s=0)
+        assert rig.agenda.unknown_lengths("studio")
+        rig.start(0)
+        rig.finish(self.ended(task), 1)
+        assert rig.agenda.unkept_lengths() == []
+
+    def test_are_not_asked_for_where_the_interval_stands(self) -> None:
+        rig = Rig()
+        rig.adopt(a_task())
+        assert not rig.agenda.unknown_lengths("studio")
+
+    def test_that_are_read_late_hold_from_the_next_poll_on(self) -> None:
+        rig, task = self.rig(None), a_task()
+        rig.adopt(task)
+        rig.agenda.know({"studio": self.known(600)})
+        assert not rig.agenda.unknown_lengths("studio")
+        rig.start(0)
+        rig.finish(task, 1)
+        assert rig.next_s() == seconds(next_moment(self.SCHEDULE, START, "one", at(1), self.known(600)))
+        rig.agenda.know({"studio": Lengths()})
+        assert rig.next_s() > 1, "what has been learnt since is not taken back"
+
+    def test_make_a_young_task_wait_and_one_whose_end_is_near_be_asked_often(self) -> None:
+        for age_s, most_gap_s in ((100, 80), (598, 5)):
+            rig, task = self.rig(self.known(600)), a_task(created_s=-age_s)
+            rig.adopt(task, served=Served(at(0)), now_s=0)
+            assert rig.next_s() <= most_gap_s
+            rig.start(rig.next_s())
+            asked_s = rig.next_s() if rig.agenda.next_start(START) else most_gap_s
+            rig.finish(task, asked_s)
+            assert rig.next_s() - asked_s <= most_gap_s
+
+    def test_do_not_put_off_a_task_whose_beginning_somebody_wants_to_hear_of(self) -> None:
+        queued = replace(a_task(created_s=-100), tells_processing=True)
+        for task, usual in ((queued, True), (replace(queued, status=Status.PROCESSING), False)):
+            rig = self.rig(self.known(600))
+            rig.adopt(task, served=Served(at(0)), now_s=0)
+            first_s = seconds(next_moment(self.SCHEDULE, task.created_at, "one", at(0), None))
+            assert (rig.next_s() == pytest.approx(first_s)) is usual

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from renderbell.lengths import Lengths
 from renderbell.schedule import (
     COPY_RETRIES,
     WEBHOOK_RETRIES,
@@ -18,6 +21,7 @@ from renderbell.schedule import (
     RetryPolicy,
     Take,
     Wait,
+    between,
     judge_claim,
     last_moment,
     next_moment,
@@ -85,6 +89,103 @@ class TestMoments:
         for number in range(16_000):
             counts[slot_of(f"task-{number}", 16)] += 1
         assert all(870 <= count <= 1130 for count in counts)
+
+
+ADAPTING = [PollSchedule(10, 5, 80), PollSchedule(30, 30, 240), PollSchedule(5, 5, 40), PollSchedule(8, 1, 64)]
+sketches = st.lists(st.floats(min_value=1, max_value=4000), max_size=60).map(
+    lambda seen: reduce(Lengths.added, seen, Lengths())
+)
+
+
+def known(*lengths_s: float) -> Lengths:
+    return reduce(Lengths.added, lengths_s * 30, Lengths())
+
+
+def polls(schedule: PollSchedule, lengths: Lengths | None, until_s: float, task_id: str = "t") -> list[float]:
+    found, moment = [], BORN
+    while (moment := next_moment(schedule, BORN, task_id, moment, lengths)) <= at(until_s):
+        found.append((moment - BORN).total_seconds())
+    return found
+
+
+class TestMomentsThatFollowFromWhatIsKnown:
+    @pytest.mark.parametrize("schedule", ADAPTING)
+    @given(ids, st.lists(st.tuples(sketches, st.floats(min_value=0, max_value=1)), min_size=2, max_size=12), ages)
+    def test_whoever_asks_next_knows_what_they_may_no_gap_leaves_the_bounds(
+        self, schedule: PollSchedule, task_id: str, holders: list[tuple[Lengths, float]], age: timedelta
+    ) -> None:
+        assert schedule.least_s is not None
+        assert schedule.most_s is not None
+        last = last_moment(schedule, BORN, task_id, BORN + age, holders[0][0])
+        for lengths, share in holders:
+            handed_over = last + timedelta(seconds=schedule.least_s * share * 0.99)
+            moment = next_moment(schedule, BORN, task_id, handed_over, lengths)
+            assert moment > handed_over
+            if last > BORN:
+                assert (moment - last).total_seconds() >= schedule.least_s - 1e-5
+            assert (moment - last).total_seconds() <= schedule.most_s + 1e-5
+            last = moment
+
+    @pytest.mark.parametrize("schedule", ADAPTING)
+    @given(ids, st.lists(sketches, min_size=1, max_size=40), st.lists(st.floats(0.01, 1), min_size=40, max_size=40))
+    def test_a_task_that_is_handed_over_again_and_again_is_never_put_off_for_longer_than_the_most(
+        self, schedule: PollSchedule, task_id: str, sketches: list[Lengths], shares: list[float]
+    ) -> None:
+        """Each holder starts from the time that the last one had served, without asking, and knows something else."""
+        assert schedule.most_s is not None
+        time, asked = BORN, BORN
+        for lengths, share in zip(sketches * 40, shares, strict=False):
+            until = time + timedelta(seconds=schedule.most_s * share)
+            while (moment := next_moment(schedule, BORN, task_id, time, lengths)) <= until:
+                assert (moment - asked).total_seconds() <= schedule.most_s + 1e-5
+                time = asked = moment
+            assert (until - asked).total_seconds() <= schedule.most_s + 1e-5
+            time = until
+
+    @pytest.mark.parametrize("schedule", ADAPTING)
+    @given(ids, sketches, ages)
+    def test_the_last_moment_is_the_one_before_the_next(
+        self, schedule: PollSchedule, task_id: str, lengths: Lengths, age: timedelta
+    ) -> None:
+        last = last_moment(schedule, BORN, task_id, BORN + age, lengths)
+        assert last <= BORN + age < next_moment(schedule, BORN, task_id, last, lengths)
+
+    @given(ids, ages)
+    def test_of_which_nothing_is_known_are_the_usual_interval_apart(self, task_id: str, age: timedelta) -> None:
+        for lengths in (None, Lengths(), known()):
+            first = next_moment(ADAPTING[0], BORN, task_id, BORN + age, lengths)
+            second = next_moment(ADAPTING[0], BORN, task_id, first, lengths)
+            assert (second - first).total_seconds() == pytest.approx(10, abs=1e-5)
+
+    def test_are_few_while_no_end_is_likely_and_many_where_most_are(self) -> None:
+        asked = polls(ADAPTING[0], known(*range(600, 640)), 640)
+        assert sum(1 for one in asked if one < 560) <= 8
+        assert sum(1 for one in asked if one >= 600) == 8
+
+    def test_grow_apart_again_past_all_that_is_known(self) -> None:
+        asked = [one for one in polls(ADAPTING[0], known(100.0), 3000) if one > 110]
+        gaps = [later - earlier for earlier, later in pairwise(asked)]
+        assert gaps[0] <= 10
+        assert gaps[-1] == pytest.approx(80)
+        assert all(later >= earlier - 1e-6 for earlier, later in pairwise(gaps))
+
+    @pytest.mark.parametrize(("least", "interval", "most"), [(3, 10, 80), (5, 10, 90), (20, 10, 80), (1, 100, 100)])
+    def test_intervals_that_are_no_powers_of_two_apart_are_refused(
+        self, least: float, interval: float, most: float
+    ) -> None:
+        with pytest.raises(ValueError, match="powers of two"):
+            PollSchedule(interval, least, most)
+
+    @given(st.floats(1, 3600), st.floats(1, 3600), st.floats(1, 3600))
+    def test_bounds_are_taken_inwards(self, one: float, two: float, three: float) -> None:
+        least, interval, most = sorted((one, two, three))
+        schedule = between(least, interval, most)
+        assert schedule.least_s is not None
+        assert schedule.most_s is not None
+        assert least <= schedule.least_s * 1.000001
+        assert schedule.least_s <= interval == schedule.interval_s <= schedule.most_s <= most * 1.000001
+        assert schedule.least_s < 2 * least or schedule.least_s * 64 == interval
+        assert schedule.most_s > most / 2 or schedule.most_s == interval * 64
 
 
 class TestRetryPolicy:

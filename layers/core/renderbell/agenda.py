@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from renderbell.errors import ProviderAuthError, ProviderError, ProviderUnavailable
+from renderbell.lengths import Lengths
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
 from renderbell.task import LAST_POLL_GRACE_S, Status, Step, Task, past_grace
@@ -75,8 +76,29 @@ class _Lane:
     next_start: datetime | None = None  # what the rate allows
     served_at: datetime | None = None  # when a poll of it last started or ended
     turn: str = ""  # the task that was asked last
+    lengths: Lengths | None = None  # of its tasks, once they have been read
+    learned: bool = False  # whether there are such that are not stored
     apart: set[str] = field(default_factory=set)  # its tasks that are not asked among the others
     sound: set[str] = field(default_factory=set)  # of the others, those whose last poll brought no error
+
+    def next(self, task: Task, after: datetime) -> datetime:
+        """A task's first polling moment later than a time."""
+        return next_moment(self.terms.schedule, task.created_at, task.task_id, after, self._lengths_for(task))
+
+    def last(self, task: Task, until: datetime) -> datetime:
+        """A task's latest polling moment until a time."""
+        return last_moment(self.terms.schedule, task.created_at, task.task_id, until, self._lengths_for(task))
+
+    def _lengths_for(self, task: Task) -> Lengths | None:
+        waits = task.tells_processing and task.status is Status.QUEUED  # somebody wants to hear when it begins
+        return None if waits else self.lengths
+
+    def learn(self, task: Task, moment: datetime, now: datetime) -> None:
+        """Counts how long a task took that a poll at its moment has found ended: since the one before it."""
+        if self.lengths is not None and moment > task.created_at:
+            before = self.last(task, moment - timedelta(microseconds=1))
+            lengths_s = [(time - task.created_at).total_seconds() for time in (before, now)]
+            self.lengths, self.learned = self.lengths.added(sum(lengths_s) / 2), True
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +124,7 @@ class Agenda:
         self._flights: dict[str, _Lane] = {}
         self._paced: Mapping[str, datetime] = {}
         self._suspects: Mapping[str, int] = {}
+        self._lengths: Mapping[str, Lengths] = {}
 
     def slow_down(self, concurrency: int) -> None:
         """Has fewer polls in flight from now on."""
@@ -111,6 +134,19 @@ class Agenda:
     def in_flight(self) -> int:
         """How many polls have started and not ended."""
         return len(self._flights)
+
+    def know(self, lengths: Mapping[str, Lengths]) -> None:
+        """Tells how long connections' tasks have taken, best before any of their tasks is known."""
+        self._lengths = {**self._lengths, **lengths}
+        for name, found in lengths.items():
+            lane = self._lanes.get(name)
+            if lane is not None and lane.lengths is None:
+                lane.lengths = found
+
+    def unknown_lengths(self, name: str) -> bool:
+        """Whether a connection's moments follow from lengths that have not been read yet."""
+        lane = self._lanes[name]
+        return lane.terms.schedule.adapts and lane.lengths is None
 
     def adopt(
         self, tasks: Iterable[Task], served: Served, now: datetime, suspects: Mapping[str, int] | None = None
@@ -160,11 +196,9 @@ class Agenda:
             self._gone[task.task_id] = task.version
             return
         lane = self._lane(task.connection, now)
-        schedule = lane.terms.schedule
-        moment = last_moment(schedule, task.created_at, task.task_id, now)  # several missed ones are one poll
+        moment = lane.last(task, now)  # several missed ones are one poll
         if base is not None:
-            first = next_moment(schedule, task.created_at, task.task_id, base - timedelta(microseconds=1))
-            moment = max(first, moment)
+            moment = max(lane.next(task, base - timedelta(microseconds=1)), moment)
         entry = self._entries[task.task_id] = _Entry(task, moment)
         if task.hint is not None and base is not None and task.hint.at < base - timedelta(seconds=INDEX_LAG_S):
             entry.heeded = task.hint.at
@@ -204,6 +238,7 @@ class Agenda:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = _Lane(name, self._terms(name), next_start=self._paced.get(name))
+            lane.lengths = self._lengths.get(name)
             self._hold_to_rate(lane, now)
         return lane
 
@@ -441,6 +476,8 @@ class Agenda:
                 self._drop(task_id, entry.task.version)
             else:
                 newer = saved if saved.version >= entry.task.version else entry.task
+                if newer.step is not Step.POLL and newer.status is not Status.EXPIRED and error is None:
+                    lane.learn(entry.task, flight.moment, now)
                 self._settle(entry, newer, self._next(newer, lane, now), asked_at=now)
         changed = judged and self._judge(lane, flight.started_at, error, now)
         return (lane.name, lane.health) if changed else None
@@ -448,7 +485,7 @@ class Agenda:
     def _next(self, task: Task, lane: _Lane, now: datetime) -> datetime:
         if now >= task.expires_at:
             return now + timedelta(seconds=GRACE_RETRY_S)
-        return min(next_moment(lane.terms.schedule, task.created_at, task.task_id, now), task.expires_at)
+        return min(lane.next(task, now), task.expires_at)
 
     def _judge(self, lane: _Lane, started_at: datetime, error: ProviderError | None, now: datetime) -> bool:
         """Moves the lane's back-off by one answer; whether it changed."""
@@ -482,6 +519,15 @@ class Agenda:
             if lane.health is None and lane.failures != lane.kept_failures:
                 lane.kept_failures = lane.failures
                 found.append((lane.name, ConnectionHealth(0, now, lane.kind, now, lane.failures)))
+        return found
+
+    def unkept_lengths(self) -> list[tuple[str, Lengths]]:
+        """What is to be stored of how long connections' tasks have taken, for the next holder to go by."""
+        found = []
+        for lane in self._lanes.values():
+            if lane.learned and lane.lengths is not None:
+                lane.learned = False
+                found.append((lane.name, lane.lengths))
         return found
 
     # -- looking ahead ----------------------------------------------------------------------------------------------

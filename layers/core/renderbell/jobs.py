@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Protocol
@@ -15,6 +15,7 @@ from renderbell.ask import POLL_TIMEOUT_S, Connections, Fetch, ask_provider
 from renderbell.delivery import Delivery
 from renderbell.endpoints import Endpoint
 from renderbell.errors import ProviderError
+from renderbell.lengths import Lengths
 from renderbell.store import ConnectionHealth, DueDelivery, Lease, UnreadableItem, task_key
 from renderbell.task import Request, Task, advance, back_among, expire, set_apart
 from renderbell.transition import Changed, change_task
@@ -45,6 +46,8 @@ class PollStore(Protocol):
     def connection_health(self, name: str) -> ConnectionHealth | None: ...
     def put_connection_health(self, name: str, health: ConnectionHealth | None) -> None: ...
     def claim_probe(self, name: str, health: ConnectionHealth, token: str, now: datetime) -> bool: ...
+    def task_lengths(self, worker: int, connections: Iterable[str]) -> Mapping[str, Lengths]: ...
+    def keep_task_lengths(self, worker: int, connection: str, lengths: Lengths, now: datetime) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +101,11 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A connection's back-off as it is stored."""
+    """A connection's back-off as it is stored, and how long its tasks have taken, if that was read."""
 
     connection: str
     health: ConnectionHealth | None
+    lengths: Mapping[str, Lengths] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,17 +241,27 @@ class Jobs:
 
         return renew
 
-    def read_health(self, name: str) -> Callable[[], Health]:
-        """Reads a connection's back-off; none where it cannot be read."""
+    def read_health(self, name: str, *, with_lengths: bool) -> Callable[[], Health]:
+        """Reads a connection's back-off and how long its tasks have taken; none where they cannot be read."""
 
         def read() -> Health:
+            lengths = self.lengths_of([name]) if with_lengths else {}
             try:
-                return Health(name, self.store.connection_health(name))
+                return Health(name, self.store.connection_health(name), lengths)
             except Exception:
                 logger.exception("back-off not read", extra={"connection": name})
-                return Health(name, None)
+                return Health(name, None, lengths)
 
         return read
+
+    def lengths_of(self, names: Sequence[str]) -> Mapping[str, Lengths]:
+        """How long connections' tasks have taken; nothing where it cannot be read: then none is learned either."""
+        try:
+            found = self.store.task_lengths(self.worker, names) if names else {}
+        except Exception:
+            logger.exception("lengths not read", extra={"worker": self.worker})
+            return {}
+        return {name: found.get(name, Lengths()) for name in names}
 
     def write_health(self, name: str, health: ConnectionHealth | None) -> Callable[[], None]:
         """Writes a connection's back-off, or that it has ended."""
@@ -257,5 +271,16 @@ class Jobs:
                 self.store.put_connection_health(name, health)
             except Exception:
                 logger.exception("back-off not kept", extra={"connection": name})
+
+        return write
+
+    def keep_lengths(self, name: str, lengths: Lengths) -> Callable[[], None]:
+        """Writes how long a connection's tasks have taken."""
+
+        def write() -> None:
+            try:
+                self.store.keep_task_lengths(self.worker, name, lengths, self.clock())
+            except Exception:
+                logger.exception("lengths not kept", extra={"connection": name})
 
         return write

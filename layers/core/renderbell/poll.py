@@ -260,6 +260,8 @@ class _Tick:
         served = self._lease.served if self._lease is not None else Served()
         suspects = self._lease.suspects if self._lease is not None else {}
         polls, others, deliveries = _sorted(first.found)
+        adapting = [name for name in sorted({task.connection for task in polls}) if self._terms(name).schedule.adapts]
+        self._agenda.know(self._work.lengths_of(adapting))
         self._agenda.adopt(polls, served, self._p.clock(), suspects)
         if self._careful and len(self._agenda.suspects()) + most_in_flight(CAREFUL_CONCURRENCY) > MAX_SUSPECTS:
             self._relieved = True  # no more can be named, so those that are have to be asked first
@@ -402,6 +404,7 @@ class _Tick:
                             self._noted.update(_versions(message.noted))
                             self._ask(message.noted, now)
                 case Health():
+                    self._agenda.know(message.lengths)
                     self._agenda.set_health(message.connection, message.health)
                 case Failed(look=True):
                     self._looking = False
@@ -454,7 +457,7 @@ class _Tick:
         for name in self._agenda.unknown_health():
             if name not in self._health_asked:
                 self._health_asked.add(name)
-                self._submit(self._work.read_health(name))
+                self._submit(self._work.read_health(name, with_lengths=self._agenda.unknown_lengths(name)))
 
     # -- leaving ----------------------------------------------------------------------------------------------------
 
@@ -494,6 +497,8 @@ class _Tick:
         self._unnoted.clear()
         for name, health in self._agenda.unkept_failures(now):
             self._submit(self._work.write_health(name, health))
+        for name, lengths in self._agenda.unkept_lengths():
+            self._submit(self._work.keep_lengths(name, lengths))
         # A renewal that was given up for lost may have landed; the write is refused if another holds the lease.
         self._p.store.keep_lease(self._kept(now, 0.0, leaving=True))
 

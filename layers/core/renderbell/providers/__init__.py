@@ -34,7 +34,7 @@ from renderbell.providers.jimmy import Jimmy
 from renderbell.providers.mingyan import Mingyan
 from renderbell.providers.moneyprinterturbo import MoneyPrinterTurbo
 from renderbell.providers.scenext import Scenext
-from renderbell.schedule import PollSchedule
+from renderbell.schedule import PollSchedule, between
 
 __all__ = [
     "PROVIDERS",
@@ -93,11 +93,17 @@ def check_answers(observation: Observation, provider_task_id: str) -> None:
 
 
 def poll_schedule_for(connection: Connection) -> PollSchedule:
-    """How often a connection's tasks are asked for: its own interval, else its spec's, else its provider's."""
-    interval_s = connection.poll_interval_s or (connection.spec and connection.spec.poll_interval_s)
-    if interval_s:
-        return PollSchedule(interval_s)
+    """How often a connection's tasks are asked for: by its own intervals, else its spec's, else its provider's advice.
+
+    An interval that is given stands as it is, unless it is also said how far polls may stray from it.
+    """
     provider = PROVIDERS.get(connection.type)
     if provider is None:
         raise ConfigurationError(f"there is no provider of type {connection.type}")
-    return provider.poll_schedule
+    given_s = connection.poll_interval_s or (connection.spec and connection.spec.poll_interval_s)
+    least_s, most_s = connection.poll_least_s, connection.poll_most_s
+    if least_s is None and most_s is None:
+        return PollSchedule(given_s) if given_s else provider.poll_schedule
+    interval_s = given_s or max(provider.poll_schedule.interval_s, least_s or 0.0)
+    interval_s = min(interval_s, most_s or interval_s)
+    return between(least_s or interval_s, interval_s, most_s or interval_s)

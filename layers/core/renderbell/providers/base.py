@@ -108,8 +108,9 @@ class Connection(BaseModel):
 
     `base_url` is the provider's address without the API's own path; `timezone` (an IANA name or `+08:00`) gives naive
     times a meaning; `media_base_url` resolves relative video links of providers that answer storage keys; `owners`
-    lists who may use the connection (`*`: everybody); `spec` describes a provider of type `generic`; `callback_secret`
-    is what calls back are signed with.
+    lists who may use the connection (`*`: everybody); `poll_interval_s` replaces the provider's interval, and with
+    `poll_least_s` or `poll_most_s` tasks are polled more often or more seldom where it is known how long they take;
+    `spec` describes a provider of type `generic`; `callback_secret` is what calls back are signed with.
     """
 
     # Without the input: an error's text must not show the key.
@@ -122,6 +123,8 @@ class Connection(BaseModel):
     callback_secret: SecretStr | None = None
     timezone: str | None = None
     poll_interval_s: Annotated[float, Field(ge=1, le=3600)] | None = None
+    poll_least_s: Annotated[float, Field(ge=1, le=3600)] | None = None
+    poll_most_s: Annotated[float, Field(ge=1, le=3600)] | None = None
     max_polls_per_s: Annotated[float, Field(ge=1e-4, le=10_000)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1_000)] | None = None
     deadline_s: Annotated[int, Field(ge=60, le=604_800)] | None = None
@@ -165,6 +168,13 @@ class Connection(BaseModel):
         if value is not None:
             zone_of(value)
         return value
+
+    @model_validator(mode="after")
+    def _intervals_in_order(self) -> Self:
+        given = [one for one in (self.poll_least_s, self.poll_interval_s, self.poll_most_s) if one is not None]
+        if given != sorted(given):
+            raise ValueError("poll_least_s, poll_interval_s and poll_most_s must not be in another order")
+        return self
 
     @model_validator(mode="after")
     def _spec_where_it_belongs(self) -> Self:

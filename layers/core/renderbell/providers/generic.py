@@ -41,7 +41,7 @@ class Generic:
     """Any provider that answers JSON to one status request."""
 
     type = GENERIC
-    poll_schedule = PollSchedule(10.0)
+    poll_schedule = PollSchedule(10.0, 10.0, 80.0)
 
     def status_request(self, connection: Connection, provider_task_id: str) -> HttpRequest:
         """The spec's request for this task."""

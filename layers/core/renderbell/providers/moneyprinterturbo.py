@@ -46,7 +46,7 @@ class MoneyPrinterTurbo:
     """A MoneyPrinterTurbo server."""
 
     type = "moneyprinterturbo"
-    poll_schedule = PollSchedule(5.0)  # its document's example
+    poll_schedule = PollSchedule(5.0, 5.0, 40.0)  # its document's example
 
     def status_request(self, connection: Connection, provider_task_id: str) -> HttpRequest:
         """The route of a single task: the list answers file-system paths instead of links."""

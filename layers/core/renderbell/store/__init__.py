@@ -17,6 +17,7 @@
     key, by id          OWNER#<owner>                       KEY#<id>                        no
     key, by hash        KEY#<SHA-256>                       KEY                             no
     connection's health CONNECTION#<name>                   HEALTH                          no
+    its tasks' lengths  CONNECTION#<name>                   LENGTHS#<worker>                no
     kept answer         OWNER#<owner>                       ANSWER#<SHA-256 of its key>     no
     lease               LEASE#<worker>                      LEASE                           no
 
@@ -39,6 +40,7 @@ from renderbell.store.endpoints import NO_ATTEMPTS, AttemptCounts, Endpoints
 from renderbell.store.health import HEALTH_ATTRIBUTES, ConnectionHealth, Health
 from renderbell.store.keys import ApiKey, ApiKeys
 from renderbell.store.leases import Lease, Leases, Served
+from renderbell.store.lengths import TaskLengths
 from renderbell.store.listing import Listing, Place
 from renderbell.store.partition import UnreadableItemError, task_id_of, task_key
 from renderbell.store.table import BUSY_RETRIES
@@ -70,5 +72,5 @@ __all__ = [
 ]
 
 
-class Store(Tasks, DueItems, WorkClaims, Deliveries, Health, Endpoints, Leases, ApiKeys, Answers, Listing):
+class Store(Tasks, DueItems, WorkClaims, Deliveries, Health, TaskLengths, Endpoints, Leases, ApiKeys, Answers, Listing):
     """The one table, in the domain's words; each room of it stands in its own module."""
