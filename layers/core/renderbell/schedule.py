@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from renderbell.lengths import Lengths
 
@@ -19,6 +19,7 @@ MAX_RETRY_AFTER_S = 24 * HOUR_S
 WIDEST = 6  # doublings between two of a schedule's intervals
 POLLS_WEIGHT = 10.0  # at an interval of 10 s, one poll more is worth half a second of lateness less
 LATE_SHARE = 4  # a task that is older than any has been is asked for after a quarter of what it is older
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # where the grids begin that tasks share
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,13 @@ class PollSchedule:
 
     With `least_s` and `most_s`, where it is known how long tasks take: as often as that asks for, between these. Both
     are powers of two apart from each other and from the interval, so that every wider grid lies within the finer ones.
+    Tasks whose schedules are `together` under one name have one grid, so that they fall due at the same moments.
     """
 
     interval_s: float
     least_s: float | None = None
     most_s: float | None = None
+    together: str | None = None
 
     def __post_init__(self) -> None:
         for longer, shorter in ((self.interval_s, self.least_s), (self.most_s, self.interval_s)):
@@ -96,15 +99,15 @@ def next_moment(
 ) -> datetime:
     """The first polling moment later than `after`; None means that none has been served yet.
 
-    The moments are `created_at` and then points of a grid that begins at a place of the task's own. They follow from
-    the task, its connection's schedule and what is known of its `lengths`, so any worker finds them again without a
-    stored word. Whatever is known, each point of the widest grid is one of them: nobody who knows more or less than
-    the last one can leave a task unasked for longer than `most_s`.
+    The moments are `created_at` and then points of a grid that begins at a place of the task's own, or of all that are
+    asked together. They follow from the task, its connection's schedule and what is known of its `lengths`, so any
+    worker finds them again without a stored word. Whatever is known, each point of the widest grid is one of them:
+    nobody who knows more or less than the last one can leave a task unasked for longer than `most_s`.
     """
     if after is None or after < created_at:
         return created_at
     points = _Points(schedule, created_at, task_id, lengths)
-    n = max(1, points.before(after))
+    n = max(points.first, points.before(after))
     while not (points.asked(n) and points.at(n) > after):
         n += 1
     return points.at(n)
@@ -116,35 +119,45 @@ def last_moment(
     """The latest polling moment at or before `until`; the task's creation if there is none."""
     points = _Points(schedule, created_at, task_id, lengths)
     n = points.before(until) + 1
-    while n >= 1 and not (points.asked(n) and points.at(n) <= until):
+    while n >= points.first and not (points.asked(n) and points.at(n) <= until):
         n -= 1
-    return points.at(n) if n >= 1 else created_at
+    return points.at(n) if n >= points.first else created_at
 
 
 class _Points:
-    """The finest grid of a task, from number 1 on."""
+    """The finest grid of a task; number `first` is its first point after the task's creation.
 
-    __slots__ = ("_created_at", "_lengths", "_offset", "_schedule", "_start", "_step_s")
+    A point of a shared grid is reckoned from its number alone, so that it is the same instant for every task.
+    """
+
+    __slots__ = ("_born_s", "_lengths", "_offset", "_origin", "_schedule", "_start", "_step_s", "first")
 
     def __init__(self, schedule: PollSchedule, created_at: datetime, task_id: str, lengths: Lengths | None) -> None:
         self._schedule = schedule
-        self._created_at = created_at
         self._lengths = lengths
         self._step_s, widest = schedule.grid()
-        place = -phase(task_id) * widest  # 0 <= place < widest
+        shared = schedule.together is not None
+        place = -phase(task_id if schedule.together is None else schedule.together) * widest  # 0 <= place < widest
         self._offset = int(place)
         self._start = self._offset - place  # -1 < start <= 0
+        self._origin = EPOCH if shared else created_at
+        self._born_s, self.first = 0.0, 1
+        if shared:
+            self._born_s = (created_at - EPOCH).total_seconds()
+            self.first = self.before(created_at)
+            while self.at(self.first) <= created_at:
+                self.first += 1
 
     def before(self, time: datetime) -> int:
         """The number of a point at or just before a time."""
-        return math.floor((time - self._created_at).total_seconds() / self._step_s - self._start)
+        return math.floor((time - self._origin).total_seconds() / self._step_s - self._start)
 
     def at(self, n: int) -> datetime:
-        return self._created_at + timedelta(seconds=(self._start + n) * self._step_s)
+        return self._origin + timedelta(seconds=(self._start + n) * self._step_s)
 
     def asked(self, n: int) -> bool:
         """Whether a point is a polling moment."""
-        age_s = (self._start + n) * self._step_s
+        age_s = (self._start + n) * self._step_s - self._born_s
         return (n + self._offset) % self._schedule.stride(age_s, self._lengths) == 0
 
 
