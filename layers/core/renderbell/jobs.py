@@ -10,18 +10,19 @@ from typing import Protocol
 
 from aws_lambda_powertools import Logger
 
-from renderbell.agenda import Apart
-from renderbell.ask import POLL_TIMEOUT_S, Connections, Fetch, ask_provider
+from renderbell.agenda import Apart, Group
+from renderbell.ask import POLL_TIMEOUT_S, Asked, Connections, Fetch, ask_list, ask_provider
 from renderbell.delivery import Delivery
 from renderbell.endpoints import Endpoint
 from renderbell.errors import ProviderError
 from renderbell.lengths import Lengths
 from renderbell.store import ConnectionHealth, DueDelivery, Lease, UnreadableItem, task_key
-from renderbell.task import Request, Task, advance, back_among, expire, set_apart
+from renderbell.task import Request, Step, Task, advance, back_among, expire, set_apart
 from renderbell.transition import Changed, change_task
 
 RETRY_S = 3.0  # after a claim that could not be written
 SAVING_S = 3.0  # for what follows a poll
+KEPT_TOGETHER = 20  # of what a list has changed, one after the other in a thread
 PROBE_S = POLL_TIMEOUT_S + SAVING_S + 1  # how long a probe keeps others from probing
 
 Found = Task | DueDelivery | UnreadableItem  # by a look
@@ -70,6 +71,28 @@ class PolledApart:
     task: Task
     started_at: datetime
     polled: Polled
+
+
+@dataclass(frozen=True, slots=True)
+class ByList:
+    """What a list came to: the tasks that it leaves as they are, and what it says of those that it changes.
+
+    Both still run; whoever is in neither is to be asked for singly.
+    """
+
+    group: Group
+    unchanged: Sequence[Task]
+    changed: Sequence[tuple[Task, Asked]]
+    requests: int = 1
+    count: int = 0  # of tasks in the list
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What of a list's changes was stored."""
+
+    polled: Sequence[Polled]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +160,56 @@ class Jobs:
         """Asks for a task once, and writes what that changes."""
 
         def poll() -> Polled:
-            asked = ask_provider(self.connections, self.fetch, task, timeout_s)
-            try:
-                changed = self._change(task, lambda current, now: advance(current, asked.outcome, now))
-            except Exception:  # a fault of ours or of AWS: the poll counts as made, the task stays as it is
-                logger.exception("poll not kept", extra={"task_id": task.task_id})
-                return Polled(task.task_id, task, None, changed=False, judged=False, kept=False)
-            after = changed.after if changed is not None else None
-            moved = changed is not None and changed.before.status is not changed.after.status
-            return Polled(task.task_id, after, asked.error, moved, asked.answered, asked.judged)
+            return self._keep(task, ask_provider(self.connections, self.fetch, task, timeout_s))
 
         return poll
+
+    def _keep(self, task: Task, asked: Asked) -> Polled:
+        try:
+            changed = self._change(task, lambda current, now: advance(current, asked.outcome, now))
+        except Exception:  # a fault of ours or of AWS: the poll counts as made, the task stays as it is
+            logger.exception("poll not kept", extra={"task_id": task.task_id})
+            return Polled(task.task_id, task, None, changed=False, judged=False, kept=False)
+        after = changed.after if changed is not None else None
+        moved = changed is not None and changed.before.status is not changed.after.status
+        return Polled(task.task_id, after, asked.error, moved, asked.answered, asked.judged)
+
+    def poll_listed(self, group: Group, timeout_s: float) -> Callable[[], ByList]:
+        """Asks for many tasks at once, and sorts what is heard of them; writes nothing."""
+
+        def ask() -> ByList:
+            unchanged, changed = [], []
+            try:
+                wanted = {task.provider_task_id for task in group.tasks}
+                heard = ask_list(
+                    self.connections,
+                    self.fetch,
+                    self.clock,
+                    group.connection,
+                    wanted,
+                    pages=group.pages,
+                    timeout_s=timeout_s,
+                )
+                now = self.clock()
+                for task in group.tasks:
+                    observation = heard.running.get(task.provider_task_id)
+                    if observation is None:
+                        continue
+                    after = advance(task, observation, now)
+                    if after is task:
+                        unchanged.append(task)
+                    elif after.step is Step.POLL:
+                        changed.append((task, Asked(observation, answered=True)))
+            except Exception:
+                logger.exception("list not read", extra={"connection": group.connection})
+                return ByList(group, [], [])
+            return ByList(group, unchanged, changed, heard.requests, heard.count, heard.complete)
+
+        return ask
+
+    def keep(self, heard: Sequence[tuple[Task, Asked]]) -> Callable[[], Kept]:
+        """Writes what a list has changed."""
+        return lambda: Kept([self._keep(task, asked) for task, asked in heard])
 
     def poll_apart(self, apart: Apart, last: datetime) -> Callable[[], PolledApart | None]:
         """The same for a task that may end the process: it is put off first. A poll has ended by `last`."""
