@@ -29,6 +29,7 @@ from renderbell.providers import (
 from renderbell.providers.base import secrets_of
 from tests.unit.providers.answers import GENERIC_SPEC, KEY, RECORDINGS, answer, connection
 from tests.unit.providers.test_any_answer import values
+from tests.unit.providers.test_generic_specs import SPECS
 
 MPT = connection("moneyprinterturbo", base_url="http://192.168.1.20:8080")
 RUNS = {ProviderState.QUEUED, ProviderState.PROCESSING}
@@ -187,24 +188,12 @@ class TestGeneric:
         assert (page.count, page.more) == (9, True)
 
     def test_tasks_can_be_put_where_the_single_answer_has_them(self) -> None:
-        spec = {
-            "request": {"path": "/v1/videos/{task_id}"},
-            "state": "data.task_status",
-            "states": {"processing": ["processing"], "succeeded": ["succeed"]},
-            "ok": "code == `0`",
-            "videos": "data.videos",
-            "list": {
-                "request": {"path": "/v1/videos?pageNum={page}&pageSize=500"},
-                "items": "data",
-                "task_id": "task_id",
-                "put_in": "data",
-            },
-        }
-        account = connection("generic", spec=spec)
+        account = connection("generic", spec=SPECS["kling"])
         tasks = [{"task_id": "a", "task_status": "processing"}, {"task_id": "b", "task_status": "succeed"}]
         page = read(account, {"code": 0, "data": tasks}, {"a", "b"})
         assert (set(page.running), set(page.unclear), page.more) == ({"a"}, {"b"}, True)
-        assert read(account, {"code": 1, "data": tasks}, {"a", "b"}).running == {}
+        assert read(account, {"code": 1302, "data": tasks}, {"a", "b"}).running == {}
+        assert lister(account).list_request(account, 2).url.endswith("/v1/videos/text2video?pageNum=2&pageSize=500")
         assert not read(account, {"code": 0, "data": []}, {"a"}).more
 
     @pytest.mark.parametrize(("body", "status"), [({}, 200), ({"tasks": {}}, 200), ([], 200), ("x", 200), ("", 302)])
