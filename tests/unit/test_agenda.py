@@ -1090,6 +1090,11 @@ class TestAList:
         assert rig.start(1.4) == []
         assert rig.start(1.5) == ["t0"]
 
+    def test_is_not_asked_for_at_a_rate_that_may_leave_no_poll_for_whom_it_leaves_out(self) -> None:
+        rig, _ = self.rig(max_polls_per_s=0.09)
+        assert self.lists(rig, 0) == []
+        assert len(rig.start(0)) == 1
+
     def test_reads_half_as_many_pages_as_there_are_tasks(self) -> None:
         rig, _ = self.rig(13)
         assert self.listed(rig, 0).pages == 6

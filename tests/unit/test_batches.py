@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from renderbell.errors import ConflictError, ProviderProtocolError, ProviderTaskNotFound, ProviderUnavailable
 from renderbell.providers import Connection, HttpRequest, HttpResponse
+from renderbell.store import Lease, Served
 from renderbell.task import Status
 from tests.deployment import API_FUNCTION, OWNER, Deployment, Said, ScriptedProvider
 from tests.virtual import START
@@ -285,6 +287,18 @@ class TestAListThatIsNoHelp:
         world.run(115)
         assert len(server.lists) <= 5 * (len(world.ticks) + 1)
 
+    def test_is_not_asked_for_by_the_successor_of_a_poller_that_has_died(self) -> None:
+        world, server = deployment()
+        until = START + timedelta(seconds=20)
+        world.store.take_lease(Lease(0, "dead", until, relief=False, served=Served(), workers=1, slots=4), seen=None)
+        for _ in range(10):
+            world.register(running(), connection="own")
+        world.tick_every_minute(until_s=180)
+        world.run(180)
+        (first,) = [ended_s for began_s, ended_s in world.ticks if began_s < 60 and ended_s - began_s > 20]
+        assert min(server.lists) >= first
+        assert len(server.lists) >= 20
+
     def test_is_not_asked_for_while_the_connection_backs_off(self) -> None:
         dead = [Said(0, running().answer), Said(30, ProviderUnavailable("dead"))]
         world, server = deployment()
@@ -313,6 +327,19 @@ class TestLimits:
             within = [one for one in requests[number:] if one < time + 60]
             assert len(within) <= 60 * 0.5 + 2
         assert all(task.status is Status.COMPLETED for task in map(world.task, _ids(30)))
+
+    @pytest.mark.parametrize("rate", [0.1, 0.05])
+    def test_however_tight_leave_nobody_out_over_hand_overs(self, rate: float) -> None:
+        world, server = deployment(max_polls_per_s=rate)
+        for _ in range(12):
+            world.register(running(), done(100), connection="own")
+        for _ in range(8):
+            world.register(running(), connection="own")
+        world.tick_every_minute(until_s=900)
+        world.run(900)
+        ended = [found_s(world, task, Status.COPYING) for task in _ids(12)]
+        assert max(ended) <= 100 + 20 / rate + 240, "twenty requests, and a list each minute"
+        assert bool(server.lists) is (rate >= 0.1)
 
     def test_of_the_concurrency_hold(self) -> None:
         world, server = deployment(max_concurrency=2)

@@ -321,6 +321,7 @@ class Agenda:
 
         A list is one request by its connection's rate and share, and the next one waits until those have been asked
         of which the last has said nothing clear. What is suspected of having ended a process may stand in any list.
+        Where the rate is slow, a holder might come to nothing but lists, and to nobody whom they leave out.
         """
         groups: list[Group] = []
         lanes, share = self._busy()
@@ -337,7 +338,7 @@ class Agenda:
 
     @staticmethod
     def _may_list(lane: _Lane) -> bool:
-        able = lane.terms.lists and not lane.lists_badly and not lane.listing
+        able = lane.terms.lists and not lane.lists_badly and not lane.listing and not _is_slow(lane.terms)
         return able and lane.health is None and not lane.singly and not lane.apart
 
     def _take_due(self, lane: _Lane, now: datetime) -> list[Task]:
@@ -451,9 +452,7 @@ class Agenda:
 
         So it is where the rate is slow, and where a back-off asks for a probe that no sound task can be.
         """
-        rate = lane.terms.max_polls_per_s
-        slow = rate is not None and 1 / rate > APART_WITHIN_S
-        leaves = slow if lane.health is None else not lane.sound
+        leaves = _is_slow(lane.terms) if lane.health is None else not lane.sound
         return leaves and bool(self._apart_now(lane, now))
 
     @staticmethod
@@ -693,6 +692,11 @@ class Agenda:
         }
         turns = {name: self._lanes[name].turn for name in lagging if self._lanes[name].turn}
         return Served(until, lagging, dict(sorted(paced.items())[:MAX_LAGGING]), turns=turns)
+
+
+def _is_slow(terms: Terms) -> bool:
+    """Whether a connection's rate lets so few polls through that a holder may come to one or two."""
+    return terms.max_polls_per_s is not None and 1 / terms.max_polls_per_s > APART_WITHIN_S
 
 
 def _pages(tasks: int, rate: float | None) -> int:
