@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -276,6 +276,7 @@ fields = st.dictionaries(
 
 
 @pytest.mark.parametrize("type_", ["moneyprinterturbo", "generic"])
+@settings(deadline=None)
 @given(fields)
 @example({"state": 4, "status": "RUNNING"})
 @example({"state": 1, "status": "SUCCEEDED"})
@@ -295,6 +296,7 @@ def test_a_task_is_read_from_a_list_as_from_its_own_answer(type_: str, told: dic
 
 
 @pytest.mark.parametrize("type_", ["moneyprinterturbo", "generic"])
+@settings(deadline=None)
 @given(values, st.sampled_from([200, 200, 200, 404, 500, 302]))
 def test_whatever_a_server_answers_is_a_list_or_a_provider_error(type_: str, body: object, status: int) -> None:
     account = MPT if type_ == "moneyprinterturbo" else generic()
