@@ -223,20 +223,23 @@ class Simulators:
             request.scope["raw_path"].decode("latin-1"),
             {name.lower(): value for name, value in request.headers.items()},
             await request.body(),
+            request.scope["query_string"].decode("latin-1"),
         )
         wanted = wire.file_asked_for(ask)
         if wanted is not None:
             return await self._serve_file(kind, wanted, request)
         if ask.path.startswith("/frame_img/"):
             return Response(PNG, media_type="image/png")
+        page = wire.page_asked_for(ask) if isinstance(wire, MoneyPrinterTurbo) else None
+        if page is not None:
+            return _response(page) if isinstance(page, Answer) else await self._list(MoneyPrinterTurbo(), *page)
         request_id = str(uuid4())
         provider_task_id = wire.asked_for(ask, request_id)
         if isinstance(provider_task_id, Answer):
             return _response(provider_task_id)
         held = self._held.get((kind, provider_task_id))
-        if held is not None and held.task.spec.from_first_poll and not held.polls:
-            held.task = SimulatedTask(spec=held.task.spec, created_at=self._clock())
-            self._remember(held.task)
+        if held is not None:
+            self._begin(held)
         trouble = self._trouble(kind, held)
         if trouble is not None and trouble.delay_s:
             await self._sleep(trouble.delay_s)
@@ -255,6 +258,30 @@ class Simulators:
         if held is not None:
             held.polls.append(Seen(now, response.status_code))
         return response
+
+    def _begin(self, held: _Held) -> None:
+        """Lets a task that waits for its first poll begin."""
+        if held.task.spec.from_first_poll and not held.polls:
+            held.task = SimulatedTask(spec=held.task.spec, created_at=self._clock())
+            self._remember(held.task)
+
+    async def _list(self, wire: MoneyPrinterTurbo, page: int, size: int) -> Response:
+        """A page of the tasks that the server knows; one that answers 500 for itself spoils the whole page."""
+        trouble = self._trouble(wire.type, None)
+        if trouble is not None and trouble.delay_s:
+            await self._sleep(trouble.delay_s)
+        if trouble is not None and trouble.status is not None:
+            return _troubled(trouble)
+        now = self._clock()
+        every = [held for (kind, _), held in self._held.items() if kind is wire.type]
+        known = [held for held in every if held.task.ended_as(now) is not Outcome.LOSE]
+        shown = known[(page - 1) * size : page * size]
+        for held in shown:
+            self._begin(held)
+            held.polls.append(Seen(now, 200))
+        if any(own is not None and own.status == 500 for own in (held.task.trouble(now) for held in shown)):
+            return PlainTextResponse("Internal Server Error", 500)
+        return _response(wire.listed([held.task for held in known], now, page, size))
 
     def _trouble(self, kind: ProviderType, held: _Held | None) -> Trouble | None:
         now = self._clock()

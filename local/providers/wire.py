@@ -10,11 +10,11 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import ClassVar, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from local.providers.lifecycle import Outcome, Phase, ProviderType, SimulatedTask
 
@@ -23,12 +23,13 @@ HOSTED_ZONE = timezone(timedelta(hours=8))  # where the hosted CapCut-Mate and S
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request: `path` still percent-encoded, the names of `headers` in lower case."""
+    """One request: `path` and `query` still percent-encoded, the names of `headers` in lower case."""
 
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +326,10 @@ class MoneyPrinterTurbo:
         return Answer(404, {"status": 404, "message": f"{prefix}: task not found"})
 
     def status(self, task: SimulatedTask, now: datetime, base_url: str, ask: Ask) -> Answer:
+        root = base_url if task.spec.version == "old" else ""  # v1.2.6 puts the asked host in front
+        return Answer(200, {"status": 200, "message": "success", "data": self._data(task, now, root)})
+
+    def _data(self, task: SimulatedTask, now: datetime, root: str) -> dict[str, object]:
         outcome, old = task.ended_as(now), task.spec.version == "old"
         data: dict[str, object] = {"task_id": task.spec.provider_task_id, "state": 4, "progress": 0}
         if not old:
@@ -338,10 +343,35 @@ class MoneyPrinterTurbo:
             data |= {"state": 1, "progress": 100, "script": "hello world", "terms": "", "audio_duration": 4}
             data |= {"audio_file": f"/srv/MoneyPrinterTurbo/storage/tasks/{task.spec.provider_task_id}/audio.mp3"}
             if outcome is not Outcome.NO_VIDEO:
-                data |= {"videos": self._links(task, base_url, "final"), "materials": []}
-                data |= {"combined_videos": self._links(task, base_url, "combined")}
+                data |= {"videos": self._links(task, root, "final"), "materials": []}
+                data |= {"combined_videos": self._links(task, root, "combined")}
         elif task.phase(now) is Phase.PROCESSING:
             data["progress"] = self._STEPS[int(task.fraction(now) * len(self._STEPS))]
+        return data
+
+    def page_asked_for(self, ask: Ask) -> tuple[int, int] | Answer | None:
+        """The page of the list that a request asks for and its size, the error for a wrong one, None for another."""
+        if ask.path != "/api/v1/tasks":
+            return None
+        if ask.method != "GET":
+            return Answer(405, {"detail": "Method Not Allowed"})
+        given = dict(parse_qsl(ask.query))
+        asked = {name: given.get(name, usual) for name, usual in (("page", "1"), ("page_size", "10"))}
+        for name, text in asked.items():
+            wrong: dict[str, object] = {"loc": ["query", name], "input": text}
+            if not re.fullmatch(r"-?\d+", text):
+                message = "Input should be a valid integer, unable to parse string as an integer"
+                return Answer(400, {"status": 400, "data": [{"type": "int_parsing", "msg": message, **wrong}]})
+            if int(text) < 1:
+                message = "Input should be greater than or equal to 1"
+                return Answer(400, {"status": 400, "data": [{"type": "greater_than_equal", "msg": message, **wrong}]})
+        return int(asked["page"]), int(asked["page_size"])
+
+    def listed(self, tasks: Sequence[SimulatedTask], now: datetime, page: int, size: int) -> Answer:
+        """A page of the list; its videos are paths in the server's file system, and no bound keeps it small."""
+        shown = tasks[(page - 1) * size : page * size]
+        items = [self._data(task, now, "/srv/MoneyPrinterTurbo/storage") for task in shown]
+        data = {"tasks": items, "total": len(tasks), "page": page, "page_size": size}
         return Answer(200, {"status": 200, "message": "success", "data": data})
 
     def deleted(self, task: SimulatedTask, now: datetime, ask: Ask, request_id: str) -> Answer:
@@ -366,8 +396,7 @@ class MoneyPrinterTurbo:
         streamed = found[1] == "/api/v1/stream"
         return FileAsk(token, n, head=404, always_partial=streamed, attachment=not streamed)
 
-    def _links(self, task: SimulatedTask, base_url: str, kind: str) -> list[str]:
-        root = base_url if task.spec.version == "old" else ""  # v1.2.6 puts the asked host in front
+    def _links(self, task: SimulatedTask, root: str, kind: str) -> list[str]:
         folder = f"{root}/tasks/{quote(task.spec.provider_task_id, safe='')}"
         return [f"{folder}/{kind}-{n}.mp4" for n in range(1, task.spec.videos + 1)]
 

@@ -32,6 +32,7 @@ from renderbell.delivery import (
 from renderbell.endpoints import Endpoint, SigningKey
 from renderbell.errors import ClaimLostError, ConflictError, ProviderTaskNotFound, VersionConflictError
 from renderbell.ids import Seed
+from renderbell.lengths import Lengths
 from renderbell.providers.base import Observation, ProviderState, ProviderTime
 from renderbell.seats import Seats
 from renderbell.store import (
@@ -490,6 +491,21 @@ class TestLeases:
         assert still.relief, "a renewal does not forget who waits"
         assert store.take_lease(self.lease("b", 90), seen=still)
         assert store.lease(2) == self.lease("b", 90)
+
+
+class TestTaskLengths:
+    def test_each_worker_keeps_what_it_knows_of_each_connection(self, store: Store) -> None:
+        one, other = Lengths().added(90).added(91).added(600), Lengths().added(7)
+        store.keep_task_lengths(0, "studio", one, at(0))
+        store.keep_task_lengths(0, "farm", other, at(0))
+        store.keep_task_lengths(1, "studio", other, at(0))
+        assert store.task_lengths(0, ["studio", "farm", "studio", "nobody"]) == {"studio": one, "farm": other}
+        assert store.task_lengths(1, ["studio", "farm"]) == {"studio": other}
+
+    def test_what_is_learnt_replaces_what_was_known(self, store: Store) -> None:
+        store.keep_task_lengths(0, "studio", Lengths().added(90), at(0))
+        store.keep_task_lengths(0, "studio", Lengths().added(30), at(0))
+        assert store.task_lengths(0, ["studio"]) == {"studio": Lengths().added(30)}
 
 
 class TestHealth:

@@ -261,8 +261,13 @@ class Witness:
         if most is not None and len(lane.flying) > most:
             self._wrong(f"{name} had {len(lane.flying)} polls of one poller at a time, allowed are {most}")
 
-    def poll_ends(self, process: Process | None, name: str, began_s: float, *, good: bool, hinted: bool) -> None:
-        """A poll has an answer, which is good where the connection is well, whatever is said of the task."""
+    def poll_ends(
+        self, process: Process | None, name: str, began_s: float, *, good: bool, hinted: bool, lists: bool = False
+    ) -> None:
+        """A poll has an answer, which is good where the connection is well, whatever is said of the task.
+
+        That of a list counts only if it is good: what fails then is asked singly.
+        """
         if process is None or process.name != POLLER:
             return
         lane = self._lanes[process, name]
@@ -272,7 +277,7 @@ class Witness:
         if good:
             lane.bad, lane.inherited, lane.hinted, lane.bad_before = 0, 0, False, 0
             lane.good_after_step = lane.good_after_step or after_step
-        else:
+        elif not lists:
             lane.bad, lane.bad_since_s = lane.bad + 1, self._now_s
             lane.hinted = lane.hinted or hinted
             lane.probe_failed = lane.probe_failed or after_step

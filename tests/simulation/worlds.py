@@ -6,6 +6,7 @@ that could differ: all threads are greenlets in virtual time.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections import Counter, defaultdict
@@ -161,6 +162,8 @@ class RandomWorld:
         self.refused_urls: set[str] = set()
         self.good_urls: set[str] = set()
         self.limited: set[str] = set()  # connections with a limit on their rate or on how many polls they take at once
+        self.listing = random.Random(seed)  # which connections' providers list their tasks
+        self.listed = 0  # requests for lists
         self.healthy: set[str] = set()  # connections that always answer soon, with no limit on their rate
         self._trouble: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
         self._dies_in: dict[Process, int] = {}
@@ -249,13 +252,16 @@ class RandomWorld:
         if "max_concurrency" in limits:
             shared = 1 if self.weather.changes else self.universe.settings.workers
             self.most_at_once[name] = max(1, limits["max_concurrency"] // shared)
+        lists = self.listing.random() < 0.4
+        if lists:
+            limits |= {"type": "generic", "spec": LISTING}
         self.universe.connect(name, poll_interval_s=interval_s, **limits)
         if rng.random() < 0.3:
             for _ in range(rng.randint(1, 2)):
                 begin = rng.uniform(0, 600)
                 kind = rng.choice(["dead", "429", "500", "401", "nonsense", "flaky"])
                 self._trouble[name].append((begin, begin + rng.choice([20, 120, 600]), kind))
-        elif not limits:
+        elif not limits and not lists:  # nobody sees whom a list is asked for
             self.healthy.add(name)
 
     def _receive(self, url: str) -> None:
@@ -444,7 +450,8 @@ class RandomWorld:
         now_s = self._now_s
         self.polled[connection.name].append(now_s)
         process = self.universe.world.process
-        if process is not None and process.name == POLLER:
+        lists = request.url.endswith("/list")
+        if process is not None and process.name == POLLER and not lists:
             self.asked[request.url.rsplit("/", 1)[-1]].append(now_s)
         self.witness.poll_begins(process, connection.name, apart=lambda: self._is_asked_apart(request))
         good, hinted = False, False
@@ -453,7 +460,7 @@ class RandomWorld:
             good, hinted = answer.status in {200, 404}, answer.status == 429
             return answer
         finally:
-            self.witness.poll_ends(process, connection.name, now_s, good=good, hinted=hinted)
+            self.witness.poll_ends(process, connection.name, now_s, good=good, hinted=hinted, lists=lists)
 
     def _is_asked_apart(self, request: HttpRequest) -> bool:
         """Whether the task that a poll is of is written down as one that may end its process."""
@@ -467,7 +474,23 @@ class RandomWorld:
                 answer = self._troubled(kind, timeout_s)
                 if answer is not None:
                     return answer
+        if request.url.endswith("/list"):
+            return self._list_of(connection)
         return self._scripted_fetch(connection, request, timeout_s)
+
+    def _list_of(self, connection: Connection) -> HttpResponse:
+        """What a connection's provider lists: the tasks that it knows, but now and then not one of them."""
+        self.listed += 1
+        told = {}
+        for name in [name for name, life in self.lives.items() if life.connection == connection.name]:
+            said = [one for one in self.universe.provider.scripts[name] if one.from_s <= self._now_s][-1]
+            if isinstance(said.answer, dict):
+                told[name] = said.answer
+        if self.listing.random() < 0.1 and told:
+            told.pop(self.listing.choice(sorted(told)))
+        self.universe.world.sleep(0.2)
+        body = {"code": 20000, "msg": "ok", "data": [{"id": name, **answer} for name, answer in told.items()]}
+        return HttpResponse(200, {}, json.dumps(body).encode())
 
     def _troubled(self, kind: str, timeout_s: float) -> HttpResponse | None:
         sleep = self.universe.world.sleep
@@ -631,6 +654,7 @@ class RandomWorld:
             figures.reads.append(world.client.reads[pk])
             figures.writes.append(world.client.writes[pk])
         figures.counts["polls"] += sum(map(len, world.provider.polls.values()))
+        figures.counts["lists"] += self.listed
         figures.counts["calls"] += len(world.boundaries.calls)
         figures.counts["webhooks"] += len(world.receivers.received)
         begun = [one for one in world.started if one.began_s is not None and one.began_s < STORM_S]
@@ -654,6 +678,23 @@ WITH_PROVIDER = {Status.QUEUED, Status.PROCESSING}
 SETTLED_S = 240.0  # after the storm: late invocations have come, and those with other settings have gone
 RATE_WINDOW_S = 60.0
 HAND_OVER_S = 180.0  # an invocation with the settings before goes on that long
+
+
+LISTING = {  # a provider that speaks as Jimmy does, and lists its tasks
+    "request": {"path": "/videos/{task_id}"},
+    "state": "data.status",
+    "states": {
+        "processing": ["processing"],
+        "succeeded": ["completed"],
+        "failed": ["failed"],
+        "cancelled": ["cancelled"],
+    },
+    "ok": "code == `20000`",
+    "progress": "data.progress",
+    "videos": "data.result.video_url",
+    "error": "data.error_message",
+    "list": {"request": {"path": "/list"}, "items": "data", "task_id": "id", "put_in": "data"},
+}
 
 
 def _mend(file: FakeFile) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import reduce
+from typing import Any
 
 import pytest
 
-from renderbell.agenda import YIELD_S, Agenda, Terms, most_in_flight
-from renderbell.errors import ProviderAuthError, ProviderError, ProviderProtocolError, ProviderUnavailable
+from renderbell.agenda import YIELD_S, Agenda, Group, Terms, most_in_flight
+from renderbell.errors import (
+    ProviderAuthError,
+    ProviderError,
+    ProviderProtocolError,
+    ProviderTaskNotFound,
+    ProviderUnavailable,
+)
+from renderbell.lengths import Lengths
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
 from renderbell.task import Hint, PollError, Status, Step, Streak, StreakKind, Task, hinted, new_task, set_apart
@@ -878,3 +888,355 @@ def test_a_hint_clears_nobody_of_suspicion() -> None:
     assert rig.agenda.suspects() == {"one": 1}
     rig.agenda.notice([replace(told(told(task, 1), 7), version=4)], at(9))  # a change of another kind
     assert rig.agenda.suspects() == {}
+
+
+class TestLengths:
+    """What a poller learns of how long tasks take, and when it asks by that."""
+
+    SCHEDULE = PollSchedule(10, 5, 80)
+
+    def rig(self, lengths: Lengths | None) -> Rig:
+        rig = Rig()
+        rig.usual = Terms(self.SCHEDULE)
+        if lengths is not None:
+            rig.agenda.know({"studio": lengths})
+        return rig
+
+    def known(self, *lengths_s: float) -> Lengths:
+        return reduce(Lengths.added, lengths_s * 30, Lengths())
+
+    def ended(self, task: Task, status: Status = Status.COPYING) -> Task:
+        return replace(task, status=status, step=Step.COPY if status is Status.COPYING else None, version=2)
+
+    def test_are_counted_from_registration_to_between_the_last_two_moments(self) -> None:
+        rig, task = self.rig(Lengths()), a_task()
+        rig.adopt(task, served=Served(at(20)), now_s=21)
+        moment = rig.next_s()
+        rig.start(moment)
+        before = seconds(last_moment(self.SCHEDULE, START, "one", at(moment - 0.001)))
+        rig.finish(self.ended(task), moment + 0.2)
+        (kept,) = rig.agenda.unkept_lengths()
+        assert kept == ("studio", Lengths().added((before + moment + 0.2) / 2))
+        assert rig.agenda.unkept_lengths() == []
+
+    @pytest.mark.parametrize("status", [Status.COPYING, Status.FAILED, Status.CANCELLED])
+    def test_of_every_end_that_a_provider_has_stated_count(self, status: Status) -> None:
+        rig, task = self.rig(Lengths()), a_task(created_s=-30)
+        rig.adopt(task, now_s=0)
+        rig.start(0)
+        rig.finish(self.ended(task, status), 1)
+        assert len(rig.agenda.unkept_lengths()) == 1
+
+    def test_of_tasks_that_expired_or_got_lost_do_not_count(self) -> None:
+        for ending, error in ((Status.EXPIRED, None), (Status.FAILED, ProviderTaskNotFound("lost"))):
+            rig, task = self.rig(Lengths()), a_task(created_s=-30)
+            rig.adopt(task, now_s=0)
+            rig.start(0)
+            rig.finish(self.ended(task, ending), 1, error)
+            assert rig.agenda.unkept_lengths() == []
+
+    def test_of_tasks_that_had_ended_when_they_were_registered_do_not_count(self) -> None:
+        rig, task = self.rig(Lengths()), a_task()
+        rig.adopt(task, now_s=0)
+        rig.start(0)
+        rig.finish(self.ended(task), 1)
+        assert rig.agenda.unkept_lengths() == []
+
+    def test_that_could_not_be_read_are_not_written_over(self) -> None:
+        rig, task = self.rig(None), a_task(created_s=-30)
+        rig.adopt(task, now_s=0)
+        assert rig.agenda.unknown_lengths("studio")
+        rig.start(0)
+        rig.finish(self.ended(task), 1)
+        assert rig.agenda.unkept_lengths() == []
+
+    def test_are_not_asked_for_where_the_interval_stands(self) -> None:
+        rig = Rig()
+        rig.adopt(a_task())
+        assert not rig.agenda.unknown_lengths("studio")
+
+    def test_that_are_read_late_hold_from_the_next_poll_on(self) -> None:
+        rig, task = self.rig(None), a_task()
+        rig.adopt(task)
+        rig.agenda.know({"studio": self.known(600)})
+        assert not rig.agenda.unknown_lengths("studio")
+        rig.start(0)
+        rig.finish(task, 1)
+        assert rig.next_s() == seconds(next_moment(self.SCHEDULE, START, "one", at(1), self.known(600)))
+        rig.agenda.know({"studio": Lengths()})
+        assert rig.next_s() > 1, "what has been learnt since is not taken back"
+
+    def test_make_a_young_task_wait_and_one_whose_end_is_near_be_asked_often(self) -> None:
+        for age_s, most_gap_s in ((100, 80), (598, 5)):
+            rig, task = self.rig(self.known(600)), a_task(created_s=-age_s)
+            rig.adopt(task, served=Served(at(0)), now_s=0)
+            assert rig.next_s() <= most_gap_s
+            rig.start(rig.next_s())
+            asked_s = rig.next_s() if rig.agenda.next_start(START) else most_gap_s
+            rig.finish(task, asked_s)
+            assert rig.next_s() - asked_s <= most_gap_s
+
+    def test_do_not_put_off_a_task_whose_beginning_somebody_wants_to_hear_of(self) -> None:
+        queued = replace(a_task(created_s=-100), tells_processing=True)
+        for task, usual in ((queued, True), (replace(queued, status=Status.PROCESSING), False)):
+            rig = self.rig(self.known(600))
+            rig.adopt(task, served=Served(at(0)), now_s=0)
+            first_s = seconds(next_moment(self.SCHEDULE, task.created_at, "one", at(0), None))
+            assert (rig.next_s() == pytest.approx(first_s)) is usual
+
+
+class TestAList:
+    """One request for all due tasks of a connection whose provider lists them."""
+
+    SCHEDULE = PollSchedule(60, together="studio")
+
+    def rig(self, tasks: int = 5, **terms: Any) -> tuple[Rig, list[Task]]:
+        rig = Rig(concurrency=terms.pop("concurrency", 64))
+        rig.usual = Terms(self.SCHEDULE, lists=True, **terms)
+        found = [a_task(f"t{number}", created_s=-600 - number) for number in range(tasks)]
+        rig.adopt(*found, now_s=0)
+        return rig, found
+
+    def lists(self, rig: Rig, now_s: float) -> list[list[str]]:
+        return [[task.task_id for task in group.tasks] for group in rig.agenda.start_lists(at(now_s))]
+
+    def listed(self, rig: Rig, now_s: float) -> Group:
+        (group,) = rig.agenda.start_lists(at(now_s))
+        return group
+
+    def end(
+        self,
+        rig: Rig,
+        group: Group,
+        answered: Iterable[Task],
+        now_s: float,
+        *,
+        requests: int = 1,
+        count: int = 5,
+        complete: bool = True,
+    ) -> None:
+        """The list answers for some tasks, and changes none."""
+        names = {task.task_id for task in answered}
+        rig.agenda.end_list(group, names, requests=requests, count=count, complete=complete)
+        for task in group.tasks:
+            if task.task_id in names:
+                rig.finish(task, now_s)
+
+    def moment(self, after_s: float) -> float:
+        return seconds(next_moment(self.SCHEDULE, START, "any", at(after_s)))
+
+    def test_asks_for_all_that_are_due_and_for_nobody_twice(self) -> None:
+        rig, tasks = self.rig()
+        group = self.listed(rig, 0)
+        assert sorted(task.task_id for task in group.tasks) == ["t0", "t1", "t2", "t3", "t4"]
+        assert (self.lists(rig, 0), rig.start(0)) == ([], [])
+        assert rig.agenda.in_flight == 5
+        self.end(rig, group, tasks, 1)
+        assert rig.agenda.in_flight == 0
+        assert rig.next_s() == self.moment(1)
+        assert len(self.lists(rig, self.moment(1))[0]) == 5, "all fall due together again"
+
+    def test_is_not_asked_for_fewer_than_three(self) -> None:
+        rig, _ = self.rig(2)
+        assert self.lists(rig, 0) == []
+        assert sorted(rig.start(0)) == ["t0", "t1"]
+
+    def test_is_not_asked_for_where_the_connection_does_not_list(self) -> None:
+        rig, _ = self.rig()
+        rig.usual = Terms(self.SCHEDULE)
+        rig.agenda.renew_terms(START)
+        assert self.lists(rig, 0) == []
+        assert len(rig.start(0)) == 5
+
+    def test_asks_for_no_task_before_its_moment(self) -> None:
+        rig, _ = self.rig()
+        self.end(rig, group := self.listed(rig, 0), group.tasks, 1)
+        rig.agenda.notice([a_task(f"new{n}", created_s=20) for n in range(3)], at(20))
+        assert sorted(self.lists(rig, 20)[0]) == ["new0", "new1", "new2"]
+
+    def test_leaves_to_single_polls_whom_it_does_not_answer_for_at_their_moment(self) -> None:
+        rig, tasks = self.rig()
+        moment = rig.served(0).lagging["studio"]
+        self.end(rig, self.listed(rig, 0), tasks[2:], 1)
+        assert rig.served(1).lagging == {"studio": moment}
+        assert self.lists(rig, 1) == []
+        assert sorted(rig.start(1)) == ["t0", "t1"]
+        rig.finish(tasks[0], 2)
+        rig.finish(tasks[1], 2)
+        assert rig.next_s() == self.moment(2)
+        assert len(self.lists(rig, self.moment(2))[0]) == 5
+
+    def test_waits_until_those_have_been_asked_whom_the_last_one_left_out(self) -> None:
+        rig, tasks = self.rig(max_concurrency=1)
+        self.end(rig, self.listed(rig, 0), tasks[1:], 1)
+        later = self.moment(1)
+        assert self.lists(rig, later) == []
+        assert rig.start(later) == ["t0"]
+        assert self.lists(rig, later) == [], "one request at a time"
+        rig.finish(tasks[0], later + 1)
+        assert len(self.lists(rig, later + 1)[0]) == 4
+
+    def test_counts_as_one_request_of_its_connections_rate(self) -> None:
+        rig, tasks = self.rig(max_polls_per_s=0.1)
+        self.end(rig, self.listed(rig, 0), tasks[2:], 1)
+        assert rig.start(9) == []
+        assert [len(rig.start(now)) for now in (10, 11, 20)] == [1, 0, 1]
+
+    def test_takes_as_many_requests_of_the_rate_as_it_had_pages(self) -> None:
+        rig, tasks = self.rig(30, max_polls_per_s=2)
+        group = self.listed(rig, 0)
+        assert group.pages == 3, "what may be made up for within a second"
+        self.end(rig, group, tasks[1:], 0.2, requests=3)
+        assert rig.start(1.4) == []
+        assert rig.start(1.5) == ["t0"]
+
+    def test_is_not_asked_for_at_a_rate_that_may_leave_no_poll_for_whom_it_leaves_out(self) -> None:
+        rig, _ = self.rig(max_polls_per_s=0.09)
+        assert self.lists(rig, 0) == []
+        assert len(rig.start(0)) == 1
+
+    def test_reads_half_as_many_pages_as_there_are_tasks(self) -> None:
+        rig, _ = self.rig(13)
+        assert self.listed(rig, 0).pages == 6
+
+    def test_takes_one_thread(self) -> None:
+        rig, _ = self.rig(100, concurrency=8)
+        self.listed(rig, 0)
+        rig.agenda.notice([a_task(f"b{n}", connection="b", created_s=1) for n in range(20)], at(1))
+        rig.agenda.set_health("b", None)
+        rig.terms["b"] = Terms(PollSchedule(60))
+        rig.agenda.renew_terms(at(1))
+        assert len(rig.start(1)) == 4, "its share of eight"
+        rig.agenda.notice([a_task(f"new{n}", created_s=1) for n in range(20)], at(1))
+        assert len(rig.start(1)) == 3, "the list has the fourth"
+
+    def test_needs_a_thread(self) -> None:
+        rig = Rig(concurrency=4)
+        rig.adopt(*[a_task(f"{name}{n}", connection=name) for name in "ab" for n in range(20)])
+        assert len(rig.start(0)) == 8
+        rig.terms["c"] = rig.terms["d"] = rig.terms["e"] = Terms(self.SCHEDULE, lists=True)
+        more = [a_task(f"{name}{n}", connection=name, created_s=-5) for name in "cde" for n in range(3)]
+        rig.agenda.notice(more, at(0))
+        for name in "cde":
+            rig.agenda.set_health(name, None)
+        assert len(self.lists(rig, 0)) == 3
+        crowd = [a_task(f"x{n}", connection=f"x{n}") for n in range(9)]
+        rig.agenda.notice(crowd, at(0))
+        for n in range(9):
+            rig.agenda.set_health(f"x{n}", None)
+        assert len(rig.start(0)) == most_in_flight(4) - 8 - 3
+
+    def test_is_not_asked_for_while_the_connection_backs_off(self) -> None:
+        rig, _ = self.rig()
+        rig.agenda.set_health("studio", ConnectionHealth(3, at(8), "unavailable", START, 7))
+        assert self.lists(rig, 8) == []
+        assert len(rig.start(8)) == 1
+
+    def test_is_not_asked_for_while_the_connection_has_a_suspect(self) -> None:
+        rig, _ = self.rig()
+        rig.agenda.notice([set_apart(a_task("bad"), START)], START)
+        assert self.lists(rig, 0) == []
+        assert len(rig.start(0)) == 5
+
+    def test_is_not_asked_for_before_the_back_off_is_known(self) -> None:
+        rig = Rig()
+        rig.usual = Terms(self.SCHEDULE, lists=True)
+        rig.agenda.adopt([a_task(f"t{n}") for n in range(5)], Served(), START)
+        assert self.lists(rig, 0) == []
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            {"complete": False},
+            {"requests": 4},
+            {"count": 101},
+            {"answered": 0},
+        ],
+    )
+    def test_that_fails_or_costs_more_than_it_saves_is_not_asked_for_again(self, how: dict[str, Any]) -> None:
+        rig, tasks = self.rig()
+        self.end(rig, self.listed(rig, 0), tasks[: how.pop("answered", 4)], 1, **how)
+        for name in rig.start(1):
+            rig.finish(next(task for task in tasks if task.task_id == name), 2)
+        later = self.moment(2)
+        assert self.lists(rig, later) == []
+        assert len(rig.start(later)) == 5
+
+    def test_that_fails_has_everybody_asked_singly_so_that_the_back_off_comes_as_ever(self) -> None:
+        rig, tasks = self.rig(6)
+        self.end(rig, self.listed(rig, 0), [], 5, complete=False)
+        assert len(rig.start(5)) == 6
+        changes = [rig.finish(task, 6, DEAD) for task in tasks]
+        assert [change is not None for change in changes] == [number == 4 for number in range(6)]
+
+    def test_leaves_a_last_poll_at_the_deadline_to_the_task_itself(self) -> None:
+        rig, _ = self.rig()
+        last = a_task("last", created_s=-100, deadline_s=60)
+        rig.agenda.notice([last], START)
+        assert "last" not in self.lists(rig, 0)[0]
+        assert rig.start(0) == ["last"]
+
+    def test_follows_a_hint_like_a_single_poll(self) -> None:
+        rig, tasks = self.rig()
+        self.end(rig, self.listed(rig, 0), tasks, 1)
+        hints = [told(task, 5) for task in tasks]
+        rig.agenda.notice(hints, at(6))
+        group = self.listed(rig, 6)
+        assert len(group.tasks) == 5
+        self.end(rig, group, hints, 7)
+        assert rig.next_s() == self.moment(7)
+
+    def test_leaves_a_task_that_another_has_ended_meanwhile_alone(self) -> None:
+        rig, tasks = self.rig()
+        group = self.listed(rig, 0)
+        rig.agenda.notice([replace(tasks[0], version=2, step=None), replace(tasks[1], version=2, step=None)], at(1))
+        self.end(rig, group, [tasks[1], *tasks[2:]], 2)
+        assert rig.agenda.in_flight == 0
+        assert rig.start(2) == []
+        assert len(self.lists(rig, self.moment(2))[0]) == 3
+
+    def test_that_is_under_way_covers_nobody_when_its_holder_leaves(self) -> None:
+        rig = Rig(interval_s=60)
+        rig.usual = Terms(self.SCHEDULE, lists=True)
+        moment = self.moment(100)
+        tasks = [a_task(f"t{number}") for number in range(3)]
+        rig.adopt(*tasks, served=Served(at(100)), now_s=101)
+        group = self.listed(rig, moment)
+        served = rig.served(moment + 1, leaving=True)
+        assert seconds(served.until) == moment
+        successor = Rig()
+        successor.usual = rig.usual
+        successor.adopt(*tasks, served=served, now_s=moment + 2)
+        assert len(self.listed(successor, moment + 2).tasks) == 3
+        self.end(rig, group, tasks, moment + 1)
+        assert seconds(rig.served(moment + 1, leaving=True).until) == moment + 1
+
+    def test_whose_changes_are_being_kept_covers_nobody_yet_but_takes_no_thread(self) -> None:
+        rig, tasks = self.rig(concurrency=4)
+        group = self.listed(rig, 0)
+        rig.agenda.end_list(group, {task.task_id for task in tasks}, requests=1, count=5, complete=True)
+        assert rig.agenda.in_flight == 5
+        assert rig.served(0, leaving=True).lagging != {}
+        rig.agenda.notice([a_task(f"new{n}", created_s=1) for n in range(9)], at(1))
+        assert len(rig.start(1)) == 4
+
+    def test_asks_once_for_a_task_that_looks_have_shown_again_and_again(self) -> None:
+        rig, tasks = self.rig()
+        rig.agenda.notice([replace(task, version=2) for task in tasks], START)
+        rig.agenda.notice([replace(task, version=3) for task in tasks], START)
+        assert len(self.lists(rig, 0)[0]) == 5
+
+    def test_teaches_the_same_lengths_as_single_polls(self) -> None:
+        learnt = []
+        for lists in (True, False):
+            rig, tasks = self.rig()
+            rig.usual = Terms(replace(self.SCHEDULE, most_s=120), lists=lists)
+            rig.agenda.renew_terms(START)
+            rig.agenda.know({"studio": Lengths()})
+            if lists:
+                self.end(rig, self.listed(rig, 0), tasks[1:], 1)
+                assert rig.agenda.unkept_lengths() == []
+            assert "t0" in rig.start(1)
+            rig.finish(replace(tasks[0], status=Status.COPYING, step=Step.COPY, version=2), 2)
+            learnt.append(rig.agenda.unkept_lengths())
+        assert learnt[0] == learnt[1] != []

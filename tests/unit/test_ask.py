@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
 
-from renderbell.ask import Asked, ask_provider
+from renderbell.ask import MAX_PAGES, Asked, Heard, ask_list, ask_provider
 from renderbell.errors import (
     ConfigurationError,
     ProviderAuthError,
@@ -20,7 +20,7 @@ from renderbell.errors import (
 )
 from renderbell.providers import Connection, HttpRequest, HttpResponse, Observation
 from tests.deployment import Deployment, Said, failed
-from tests.fakes import captured_log
+from tests.fakes import FakeClock, captured_log
 from tests.unit.test_task import a_task
 
 KEY = "sk-Top/Secret+123"
@@ -183,3 +183,124 @@ def test_no_secret_of_a_provider_reaches_the_task_its_owner_or_the_log() -> None
     assert told.count("no access with *** to https://cdn.example.com/v.mp4?…") >= 5
     assert KEY not in told
     assert "HUSH" not in told
+
+
+# -- lists ------------------------------------------------------------------------------------------------------------
+
+SHELF = Connection.model_validate(
+    {"name": "shelf", "type": "moneyprinterturbo", "base_url": "https://mpt.example.com", "api_key": KEY}
+)
+
+
+def page(*tasks: tuple[str, int], total: int | None = None, number: int = 1) -> HttpResponse:
+    items = [{"task_id": name, "state": 4, "progress": progress} for name, progress in tasks]
+    more = {} if total is None else {"total": total, "page": number, "page_size": 2}
+    return HttpResponse(200, {}, json.dumps({"data": {"tasks": items, **more}}).encode())
+
+
+@dataclass
+class Pages:
+    """Answers page after page, each after some seconds of the test's clock."""
+
+    answers: list[HttpResponse | Exception]
+    takes_s: float = 0.0
+    clock: FakeClock = field(default_factory=FakeClock)
+    asked: list[tuple[str, float]] = field(default_factory=list)
+
+    def fetch(self, connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        self.asked.append((request.url.partition("?")[2], timeout_s))
+        self.clock.pass_s(self.takes_s)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def heard(self, *wanted: str, account: Account | None = None, **limits: Any) -> Heard:
+        return ask_list(account or Account(SHELF), self.fetch, self.clock, "shelf", wanted, **limits)
+
+
+def progress(heard: Heard) -> dict[str, int | None]:
+    return {name: seen.progress for name, seen in heard.running.items()}
+
+
+class TestAList:
+    def test_is_read_until_all_are_found(self) -> None:
+        pages = Pages([page(("a", 1), ("x", 2), total=9), page(("b", 3), ("y", 4), total=9, number=2)])
+        heard = pages.heard("a", "b")
+        assert progress(heard) == {"a": 1, "b": 3}
+        assert (heard.requests, heard.count, heard.complete) == (2, 4, True)
+        assert [asked for asked, _ in pages.asked] == ["page=1&page_size=500", "page=2&page_size=500"]
+
+    def test_is_read_to_its_end_for_one_who_is_not_there(self) -> None:
+        heard = Pages([page(("a", 1), ("x", 2), total=3), page(("y", 4), total=3, number=2)]).heard("a", "gone")
+        assert (progress(heard), heard.requests, heard.complete) == ({"a": 1}, 2, True)
+
+    def test_is_not_read_on_for_one_who_has_ended(self) -> None:
+        ended = HttpResponse(200, {}, b'{"data": {"tasks": [{"task_id": "a", "state": 1}]}}')
+        assert Pages([ended]).heard("a") == Heard({}, 1, 1, complete=True)
+
+    @pytest.mark.parametrize(("allowed", "read"), [(3, 3), (100, MAX_PAGES)])
+    def test_is_read_for_so_many_pages_at_most(self, allowed: int, read: int) -> None:
+        pages = Pages([page((f"x{number}", 1)) for number in range(100)])
+        assert pages.heard("a", pages=allowed).requests == read
+
+    def test_that_says_two_things_on_two_pages_says_nothing(self) -> None:
+        heard = Pages([page(("a", 1), ("b", 2)), page(("a", 1), ("b", 3)), page()]).heard("a", "b", "c")
+        assert progress(heard) == {"a": 1}
+
+    def test_whose_later_page_fails_keeps_what_the_earlier_ones_said(self) -> None:
+        heard = Pages([page(("a", 1)), ProviderUnavailable("reset")]).heard("a", "b")
+        assert (progress(heard), heard.requests, heard.complete) == ({"a": 1}, 2, False)
+
+    def test_has_one_time_out_for_all_of_its_pages(self) -> None:
+        pages = Pages([page((f"x{number}", 1)) for number in range(9)], takes_s=2)
+        heard = pages.heard("a", timeout_s=5)
+        assert [left_s for _, left_s in pages.asked] == [5, 3, 1]
+        assert (heard.requests, heard.complete) == (3, False)
+
+    @pytest.mark.parametrize(
+        "account",
+        [
+            Account(None),
+            Account(STUDIO),
+            Account(SHELF.model_copy(update={"batch": False})),
+            Account(ConfigurationError("Parameter Store cannot be read")),
+        ],
+    )
+    def test_is_not_asked_for_where_there_is_none(self, account: Account) -> None:
+        assert Pages([]).heard("a", account=account) == Heard({}, 0, 0, complete=False)
+
+    @pytest.mark.parametrize("error", [TypeError(KEY), RecursionError(KEY), MemoryError(KEY)])
+    def test_that_our_code_breaks_on_has_failed_and_tells_the_exceptions_class_alone(self, error: Exception) -> None:
+        with captured_log() as lines:
+            assert Pages([error]).heard("a") == Heard({}, 1, 0, complete=False)
+        (line,) = lines
+        assert line["error"] == f"internal: {type(error).__name__}"
+        assert KEY not in str(lines)
+
+    def test_s_words_come_out_without_secrets(self) -> None:
+        words = f"refused {KEY} for https://cdn.example.com/v.mp4?X-Amz-Signature=HUSH"
+        with captured_log() as lines:
+            for answer in (
+                HttpResponse(401, {}, json.dumps({"message": words}).encode()),
+                HttpResponse(200, {}, f"<html>{words}".encode()),
+            ):
+                assert not Pages([answer]).heard("a").complete
+        assert [line["message"] for line in lines] == ["list brought nothing"] * 2
+        assert str(lines).count("refused *** for https://cdn.example.com/v.mp4?…") == 2
+        assert KEY not in str(lines)
+        assert "HUSH" not in str(lines)
+
+    def test_s_models_come_out_without_secrets(self) -> None:
+        spec = {
+            "request": {"path": "/t/{task_id}"},
+            "state": "s",
+            "states": {"succeeded": ["1"]},
+            "videos": "v",
+            "model": "m",
+            "list": {"request": {"path": "/t"}, "items": "@", "task_id": "id"},
+        }
+        farm = SHELF.model_validate({**SHELF.model_dump(), "type": "generic", "api_key": KEY, "spec": spec})
+        body = json.dumps([{"id": "a", "s": "2", "m": f"model {KEY}"}]).encode()
+        heard = Pages([HttpResponse(200, {}, body)]).heard("a", account=Account(farm))
+        assert heard.running["a"].model == "model ***"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -14,6 +14,7 @@ from renderbell.connections import Connections
 from renderbell.delivery import Answer
 from renderbell.errors import ProviderProtocolError, ProviderTaskNotFound, ProviderUnavailable
 from renderbell.jobs import Found
+from renderbell.lengths import Lengths
 from renderbell.poll import Poller
 from renderbell.providers import Connection, HttpRequest, HttpResponse, Observation, ProviderState
 from renderbell.store import Lease, Served
@@ -268,6 +269,76 @@ class TestAWarmProcess:
         world.register(succeeded(), at_s=185)
         world.run(190)
         assert world.hosts == ["studio.example.com", "moved.example.com"]
+
+
+class TestMomentsThatFollowFromLengths:
+    def world(self, *lengths_s: float) -> Deployment:
+        world = Deployment()
+        world.connections.clear()
+        world.connect("studio", poll_interval_s=10, poll_least_s=5, poll_most_s=80)
+        known = Lengths()
+        for length_s in lengths_s * 30:
+            known = known.added(length_s)
+        if lengths_s:
+            world.store.keep_task_lengths(0, "studio", known, START)
+        return world
+
+    def test_are_few_and_find_the_end_soon_over_many_ticks(self) -> None:
+        world = self.world(595, 600, 605)
+        task = world.register(processing(), succeeded(600), at_s=1)
+        world.tick_every_minute(until_s=700)
+        world.run(700)
+        polls = world.polls(task)
+        assert polls[-1] - 600 <= 6
+        assert len([poll for poll in polls if poll < 560]) <= 12, "as against 56 at the usual interval"
+        assert max(gaps(polls)) <= 81
+
+    def test_are_the_usual_ones_while_little_is_known(self) -> None:
+        world = self.world()
+        task = world.register(processing(), succeeded(200), at_s=1)
+        world.tick_every_minute(until_s=300)
+        world.run(300)
+        settled = [poll for poll in world.polls(task) if poll > 10]  # the first tick takes a new task for unknown
+        assert {round(gap) for gap in gaps(settled)} == {10}
+
+    def test_learn_from_each_end_and_go_on_with_that_in_the_next_tick(self) -> None:
+        world = self.world()
+        tasks = [world.register(processing(), succeeded(n * 4 + 100), at_s=1 + n * 4) for n in range(40)]
+        world.tick_every_minute(until_s=400)
+        world.run(400)
+        kept = world.store.task_lengths(0, ["studio"])["studio"]
+        assert sum(kept.weights.values()) == 40 * 4
+        assert 90 < kept.longest_s < 120
+        first, last = world.polls(tasks[0]), world.polls(tasks[-1])
+        assert len(last) < len(first)
+
+    def test_are_the_usual_ones_while_lengths_cannot_be_read_and_nothing_is_lost(self) -> None:
+        world = self.world(600)
+        kept = world.store.task_lengths(0, ["studio"])
+        read = world.store.task_lengths
+
+        def task_lengths(worker: int, connections: Iterable[str]) -> dict[str, Lengths]:
+            raise RuntimeError("throttled")
+
+        world.store.task_lengths = task_lengths  # type: ignore[method-assign]
+        task = world.register(processing(), succeeded(100), at_s=1)
+        world.tick_every_minute(until_s=200)
+        world.run(200)
+        assert world.task(task).status is Status.COMPLETED
+        assert max(gaps(world.polls(task))) <= 10.5
+        assert read(0, ["studio"]) == kept
+
+    def test_that_cannot_be_written_hold_up_nobody(self) -> None:
+        world = self.world()
+
+        def keep_task_lengths(worker: int, connection: str, lengths: Lengths, now: datetime) -> None:
+            raise RuntimeError("throttled")
+
+        world.store.keep_task_lengths = keep_task_lengths  # type: ignore[method-assign]
+        tasks = [world.register(processing(), succeeded(30 + 90 * n), at_s=1 + 90 * n) for n in range(2)]
+        world.tick_every_minute(until_s=300)
+        world.run(300)
+        assert {world.task(task).status for task in tasks} == {Status.COMPLETED}
 
 
 class TestATick:

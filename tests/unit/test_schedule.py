@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from renderbell.lengths import Lengths
 from renderbell.schedule import (
     COPY_RETRIES,
     WEBHOOK_RETRIES,
@@ -18,6 +22,7 @@ from renderbell.schedule import (
     RetryPolicy,
     Take,
     Wait,
+    between,
     judge_claim,
     last_moment,
     next_moment,
@@ -30,6 +35,7 @@ BORN = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 ids = st.text(alphabet="0123456789abcdef", min_size=1, max_size=12)
 intervals = st.floats(min_value=1, max_value=3600)
 ages = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=7))
+grids = st.sampled_from([None, "studio", "an-other"])  # the task's own, and shared ones
 
 
 def at(seconds: float) -> datetime:
@@ -41,33 +47,35 @@ class TestMoments:
         assert next_moment(PollSchedule(10), BORN, "t", None) == BORN
         assert next_moment(PollSchedule(10), BORN, "t", at(-5)) == BORN
 
-    @given(ids, intervals, ages)
+    @given(ids, intervals, grids, ages)
     def test_the_next_moment_is_later_and_at_most_one_interval_away(
-        self, task_id: str, interval_s: float, age: timedelta
+        self, task_id: str, interval_s: float, grid: str | None, age: timedelta
     ) -> None:
-        moment = next_moment(PollSchedule(interval_s), BORN, task_id, BORN + age)
+        moment = next_moment(PollSchedule(interval_s, together=grid), BORN, task_id, BORN + age)
         assert BORN + age < moment <= BORN + age + timedelta(seconds=interval_s, microseconds=2)
 
-    @given(ids, intervals)
-    def test_moments_follow_each_other_by_one_interval(self, task_id: str, interval_s: float) -> None:
-        schedule = PollSchedule(interval_s)
+    @given(ids, intervals, grids)
+    def test_moments_follow_each_other_by_one_interval(self, task_id: str, interval_s: float, grid: str | None) -> None:
+        schedule = PollSchedule(interval_s, together=grid)
         first = next_moment(schedule, BORN, task_id, BORN)
         second = next_moment(schedule, BORN, task_id, first)
         assert (second - first).total_seconds() == pytest.approx(interval_s, abs=1e-5)
 
-    @given(ids, intervals, ages, st.floats(min_value=0, max_value=1))
+    @given(ids, intervals, grids, ages, st.floats(min_value=0, max_value=1))
     def test_asking_again_before_a_moment_finds_the_same_one(
-        self, task_id: str, interval_s: float, age: timedelta, share: float
+        self, task_id: str, interval_s: float, grid: str | None, age: timedelta, share: float
     ) -> None:
-        schedule = PollSchedule(interval_s)
+        schedule = PollSchedule(interval_s, together=grid)
         moment = next_moment(schedule, BORN, task_id, BORN + age)
         between = BORN + age + (moment - BORN - age) * share
         if between < moment:
             assert next_moment(schedule, BORN, task_id, between) == moment
 
-    @given(ids, intervals, ages)
-    def test_the_last_moment_is_the_one_before_the_next(self, task_id: str, interval_s: float, age: timedelta) -> None:
-        schedule = PollSchedule(interval_s)
+    @given(ids, intervals, grids, ages)
+    def test_the_last_moment_is_the_one_before_the_next(
+        self, task_id: str, interval_s: float, grid: str | None, age: timedelta
+    ) -> None:
+        schedule = PollSchedule(interval_s, together=grid)
         until = BORN + age
         last = last_moment(schedule, BORN, task_id, until)
         assert last <= until < next_moment(schedule, BORN, task_id, last)
@@ -85,6 +93,155 @@ class TestMoments:
         for number in range(16_000):
             counts[slot_of(f"task-{number}", 16)] += 1
         assert all(870 <= count <= 1130 for count in counts)
+
+
+ADAPTING = [PollSchedule(10, 5, 80), PollSchedule(30, 30, 240), PollSchedule(5, 5, 40), PollSchedule(8, 1, 64)]
+sketches = st.lists(st.floats(min_value=1, max_value=4000), max_size=60).map(
+    lambda seen: reduce(Lengths.added, seen, Lengths())
+)
+
+
+def known(*lengths_s: float) -> Lengths:
+    return reduce(Lengths.added, lengths_s * 30, Lengths())
+
+
+def polls(schedule: PollSchedule, lengths: Lengths | None, until_s: float, task_id: str = "t") -> list[float]:
+    found, moment = [], BORN
+    while (moment := next_moment(schedule, BORN, task_id, moment, lengths)) <= at(until_s):
+        found.append((moment - BORN).total_seconds())
+    return found
+
+
+class TestMomentsThatFollowFromWhatIsKnown:
+    @pytest.mark.parametrize("schedule", ADAPTING)
+    @given(
+        ids, grids, st.lists(st.tuples(sketches, st.floats(min_value=0, max_value=1)), min_size=2, max_size=12), ages
+    )
+    def test_whoever_asks_next_knows_what_they_may_no_gap_leaves_the_bounds(
+        self,
+        schedule: PollSchedule,
+        task_id: str,
+        grid: str | None,
+        holders: list[tuple[Lengths, float]],
+        age: timedelta,
+    ) -> None:
+        schedule = replace(schedule, together=grid)
+        assert schedule.least_s is not None
+        assert schedule.most_s is not None
+        last = last_moment(schedule, BORN, task_id, BORN + age, holders[0][0])
+        for lengths, share in holders:
+            handed_over = last + timedelta(seconds=schedule.least_s * share * 0.99)
+            moment = next_moment(schedule, BORN, task_id, handed_over, lengths)
+            assert moment > handed_over
+            if last > BORN:
+                assert (moment - last).total_seconds() >= schedule.least_s - 1e-5
+            assert (moment - last).total_seconds() <= schedule.most_s + 1e-5
+            last = moment
+
+    @pytest.mark.parametrize("schedule", ADAPTING)
+    @given(
+        ids, grids, st.lists(sketches, min_size=1, max_size=40), st.lists(st.floats(0.01, 1), min_size=40, max_size=40)
+    )
+    def test_a_task_that_is_handed_over_again_and_again_is_never_put_off_for_longer_than_the_most(
+        self, schedule: PollSchedule, task_id: str, grid: str | None, sketches: list[Lengths], shares: list[float]
+    ) -> None:
+        schedule = replace(schedule, together=grid)
+        """Each holder starts from the time that the last one had served, without asking, and knows something else."""
+        assert schedule.most_s is not None
+        time, asked = BORN, BORN
+        for lengths, share in zip(sketches * 40, shares, strict=False):
+            until = time + timedelta(seconds=schedule.most_s * share)
+            while (moment := next_moment(schedule, BORN, task_id, time, lengths)) <= until:
+                assert (moment - asked).total_seconds() <= schedule.most_s + 1e-5
+                time = asked = moment
+            assert (until - asked).total_seconds() <= schedule.most_s + 1e-5
+            time = until
+
+    @pytest.mark.parametrize("schedule", ADAPTING)
+    @given(ids, grids, sketches, ages)
+    def test_the_last_moment_is_the_one_before_the_next(
+        self, schedule: PollSchedule, task_id: str, grid: str | None, lengths: Lengths, age: timedelta
+    ) -> None:
+        schedule = replace(schedule, together=grid)
+        last = last_moment(schedule, BORN, task_id, BORN + age, lengths)
+        assert last <= BORN + age < next_moment(schedule, BORN, task_id, last, lengths)
+
+    @given(ids, ages)
+    def test_of_which_nothing_is_known_are_the_usual_interval_apart(self, task_id: str, age: timedelta) -> None:
+        for lengths in (None, Lengths(), known()):
+            first = next_moment(ADAPTING[0], BORN, task_id, BORN + age, lengths)
+            second = next_moment(ADAPTING[0], BORN, task_id, first, lengths)
+            assert (second - first).total_seconds() == pytest.approx(10, abs=1e-5)
+
+    def test_are_few_while_no_end_is_likely_and_many_where_most_are(self) -> None:
+        asked = polls(ADAPTING[0], known(*range(600, 640)), 640)
+        assert sum(1 for one in asked if one < 560) <= 8
+        assert sum(1 for one in asked if one >= 600) == 8
+
+    def test_grow_apart_again_past_all_that_is_known(self) -> None:
+        asked = [one for one in polls(ADAPTING[0], known(100.0), 3000) if one > 110]
+        gaps = [later - earlier for earlier, later in pairwise(asked)]
+        assert gaps[0] <= 10
+        assert gaps[-1] == pytest.approx(80)
+        assert all(later >= earlier - 1e-6 for earlier, later in pairwise(gaps))
+
+    @pytest.mark.parametrize(("least", "interval", "most"), [(3, 10, 80), (5, 10, 90), (20, 10, 80), (1, 100, 100)])
+    def test_intervals_that_are_no_powers_of_two_apart_are_refused(
+        self, least: float, interval: float, most: float
+    ) -> None:
+        with pytest.raises(ValueError, match="powers of two"):
+            PollSchedule(interval, least, most)
+
+    @given(st.floats(1, 3600), st.floats(1, 3600), st.floats(1, 3600))
+    def test_bounds_are_taken_inwards(self, one: float, two: float, three: float) -> None:
+        least, interval, most = sorted((one, two, three))
+        schedule = between(least, interval, most)
+        assert schedule.least_s is not None
+        assert schedule.most_s is not None
+        assert least <= schedule.least_s * 1.000001
+        assert schedule.least_s <= interval == schedule.interval_s <= schedule.most_s <= most * 1.000001
+        assert schedule.least_s < 2 * least or schedule.least_s * 64 == interval
+        assert schedule.most_s > most / 2 or schedule.most_s == interval * 64
+
+
+class TestMomentsThatTasksShare:
+    SCHEDULE = PollSchedule(7.3, together="studio")
+
+    @given(intervals, st.lists(st.tuples(ids, ages), min_size=2, max_size=5), ages)
+    def test_are_the_same_instants_however_old_the_tasks_are(
+        self, interval_s: float, tasks: list[tuple[str, timedelta]], age: timedelta
+    ) -> None:
+        schedule, after = PollSchedule(interval_s, together="studio"), BORN + timedelta(days=7) + age
+        assert len({next_moment(schedule, BORN + born, task_id, after) for task_id, born in tasks}) == 1
+
+    @pytest.mark.parametrize("schedule", ADAPTING)
+    @given(ids, sketches, ages, ages)
+    def test_are_points_of_one_grid_whatever_is_known(
+        self, schedule: PollSchedule, task_id: str, lengths: Lengths, born: timedelta, age: timedelta
+    ) -> None:
+        schedule = replace(schedule, together="studio")
+        moment = next_moment(schedule, BORN + born, task_id, BORN + born + age, lengths)
+        assert schedule.least_s is not None
+        steps = (moment - next_moment(schedule, BORN, "another", BORN)).total_seconds() / schedule.least_s
+        assert steps == pytest.approx(round(steps), abs=1e-5)
+
+    def test_are_the_widest_intervals_points_for_those_who_are_asked_most_seldom(self) -> None:
+        schedule, lengths = PollSchedule(10, 5, 80, together="studio"), known(3000.0)
+        young = [next_moment(schedule, at(born), f"t{born}", at(1000), lengths) for born in range(800, 1000, 7)]
+        usual = [next_moment(schedule, at(born), f"t{born}", at(1000)) for born in range(800, 1000, 7)]
+        assert (len(set(young)), len(set(usual))) == (1, 1)
+        assert usual[0] <= young[0] <= at(1080)
+
+    def test_of_two_connections_are_apart(self) -> None:
+        other = replace(self.SCHEDULE, together="other")
+        assert next_moment(self.SCHEDULE, BORN, "t", at(100)) != next_moment(other, BORN, "t", at(100))
+
+    @given(ids, ages)
+    def test_are_never_the_moment_of_registration_again(self, task_id: str, age: timedelta) -> None:
+        on_grid = next_moment(self.SCHEDULE, BORN, "t", BORN + age)
+        first = next_moment(self.SCHEDULE, on_grid, task_id, on_grid)
+        assert (first - on_grid).total_seconds() == pytest.approx(7.3, abs=1e-5)
+        assert last_moment(self.SCHEDULE, on_grid, task_id, first - timedelta(microseconds=1)) == on_grid
 
 
 class TestRetryPolicy:

@@ -1,17 +1,20 @@
 """What a poller holds in memory: which task is asked when, within each connection's limits. No I/O.
 
 Every connection has a lane of its own: its tasks by their polling moments, its rate, its share of the threads and its
-back-off. A lane that is slow or dead delays no other.
+back-off. A lane that is slow or dead delays no other. Where a provider lists its tasks, one request asks for all that
+are due; those of which the list says nothing clear are then asked for singly, at the same moment.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from renderbell.errors import ProviderAuthError, ProviderError, ProviderUnavailable
+from renderbell.lengths import Lengths
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
 from renderbell.task import LAST_POLL_GRACE_S, Status, Step, Task, past_grace
@@ -26,6 +29,8 @@ MAX_HINT_S = 3600.0
 GRACE_RETRY_S = 10.0
 YIELD_S = 3.0  # how long a worker whose tasks have all failed leaves a probe to one that has a sound task
 APART_WITHIN_S = 10.0  # how long a poll apart from the others may wait for its connection's rate
+LIST_FROM = 3  # tasks that are due; fewer are asked for singly
+LISTED_A_POLL = 25  # tasks that a list may hold for each one that it answers for: reading more costs as much as a poll
 MAX_PAUSE_S = 604_800.0  # between two polls of a connection, whatever its rate: no task has a later deadline
 
 
@@ -42,6 +47,7 @@ class Terms:
     max_polls_per_s: float | None = None
     max_concurrency: int | None = None
     known: bool = True  # False: the connection cannot be read now, so nothing is asked
+    lists: bool = False  # whether one request may ask for many tasks
 
 
 @dataclass(slots=True)
@@ -60,12 +66,25 @@ class _Flight:
     hint: datetime | None  # as it was known
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tasks of a connection to ask for by its list, of which so many pages may be read."""
+
+    connection: str
+    tasks: Sequence[Task]
+    pages: int
+
+
 @dataclass(slots=True)
 class _Lane:
     name: str
     terms: Terms
     waiting: list[tuple[datetime, str]] = field(default_factory=list)  # a heap; stale pairs are skipped
-    flying: dict[str, _Flight] = field(default_factory=dict)
+    flying: dict[str, _Flight] = field(default_factory=dict)  # what has a request of its own
+    listed: dict[str, _Flight] = field(default_factory=dict)  # what a list is asked for, or has said and is being kept
+    listing: bool = False  # whether a list is under way
+    lists_badly: bool = False  # its list has failed, or costs more than it saves
+    singly: set[str] = field(default_factory=set)  # of the waiting, those of which the list has said nothing clear
     failures: int = 0
     health: ConnectionHealth | None = None
     health_known: bool = False
@@ -75,8 +94,34 @@ class _Lane:
     next_start: datetime | None = None  # what the rate allows
     served_at: datetime | None = None  # when a poll of it last started or ended
     turn: str = ""  # the task that was asked last
+    lengths: Lengths | None = None  # of its tasks, once they have been read
+    learned: bool = False  # whether there are such that are not stored
     apart: set[str] = field(default_factory=set)  # its tasks that are not asked among the others
     sound: set[str] = field(default_factory=set)  # of the others, those whose last poll brought no error
+
+    @property
+    def requests(self) -> int:
+        """How many are under way."""
+        return len(self.flying) + self.listing
+
+    def next(self, task: Task, after: datetime) -> datetime:
+        """A task's first polling moment later than a time."""
+        return next_moment(self.terms.schedule, task.created_at, task.task_id, after, self._lengths_for(task))
+
+    def last(self, task: Task, until: datetime) -> datetime:
+        """A task's latest polling moment until a time."""
+        return last_moment(self.terms.schedule, task.created_at, task.task_id, until, self._lengths_for(task))
+
+    def _lengths_for(self, task: Task) -> Lengths | None:
+        waits = task.tells_processing and task.status is Status.QUEUED  # somebody wants to hear when it begins
+        return None if waits else self.lengths
+
+    def learn(self, task: Task, moment: datetime, now: datetime) -> None:
+        """Counts how long a task took that a poll at its moment has found ended: since the one before it."""
+        if self.lengths is not None and moment > task.created_at:
+            before = self.last(task, moment - timedelta(microseconds=1))
+            lengths_s = [(time - task.created_at).total_seconds() for time in (before, now)]
+            self.lengths, self.learned = self.lengths.added(sum(lengths_s) / 2), True
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +144,12 @@ class Agenda:
         self._ends: list[tuple[datetime, str]] = []  # a heap of when each task is past its deadline's grace
         self._lanes: dict[str, _Lane] = {}
         self._gone: dict[str, int] = {}  # the last version of what was dropped: an index may show it again
-        self._flights: dict[str, _Lane] = {}
+        self._flights: dict[str, _Lane] = {}  # polls with a request of their own
+        self._listed: dict[str, _Lane] = {}  # those that a list serves
+        self._lists = 0  # requests for lists
         self._paced: Mapping[str, datetime] = {}
         self._suspects: Mapping[str, int] = {}
+        self._lengths: Mapping[str, Lengths] = {}
 
     def slow_down(self, concurrency: int) -> None:
         """Has fewer polls in flight from now on."""
@@ -110,7 +158,20 @@ class Agenda:
     @property
     def in_flight(self) -> int:
         """How many polls have started and not ended."""
-        return len(self._flights)
+        return len(self._flights) + len(self._listed)
+
+    def know(self, lengths: Mapping[str, Lengths]) -> None:
+        """Tells how long connections' tasks have taken, best before any of their tasks is known."""
+        self._lengths = {**self._lengths, **lengths}
+        for name, found in lengths.items():
+            lane = self._lanes.get(name)
+            if lane is not None and lane.lengths is None:
+                lane.lengths = found
+
+    def unknown_lengths(self, name: str) -> bool:
+        """Whether a connection's moments follow from lengths that have not been read yet."""
+        lane = self._lanes[name]
+        return lane.terms.schedule.adapts and lane.lengths is None
 
     def adopt(
         self, tasks: Iterable[Task], served: Served, now: datetime, suspects: Mapping[str, int] | None = None
@@ -160,11 +221,9 @@ class Agenda:
             self._gone[task.task_id] = task.version
             return
         lane = self._lane(task.connection, now)
-        schedule = lane.terms.schedule
-        moment = last_moment(schedule, task.created_at, task.task_id, now)  # several missed ones are one poll
+        moment = lane.last(task, now)  # several missed ones are one poll
         if base is not None:
-            first = next_moment(schedule, task.created_at, task.task_id, base - timedelta(microseconds=1))
-            moment = max(first, moment)
+            moment = max(lane.next(task, base - timedelta(microseconds=1)), moment)
         entry = self._entries[task.task_id] = _Entry(task, moment)
         if task.hint is not None and base is not None and task.hint.at < base - timedelta(seconds=INDEX_LAG_S):
             entry.heeded = task.hint.at
@@ -189,6 +248,7 @@ class Agenda:
         lane = self._lanes[task.connection]
         _put(task.task_id, lane.apart, belongs=entry.apart)
         _put(task.task_id, lane.sound, belongs=not entry.apart and task.last_poll_error is None)
+        lane.singly.discard(task.task_id)
         if not entry.flying and not entry.apart:
             heapq.heappush(self._lanes[task.connection].waiting, (entry.moment, task.task_id))
 
@@ -199,11 +259,13 @@ class Agenda:
             lane = self._lanes[entry.task.connection]
             lane.apart.discard(task_id)
             lane.sound.discard(task_id)
+            lane.singly.discard(task_id)
 
     def _lane(self, name: str, now: datetime) -> _Lane:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = _Lane(name, self._terms(name), next_start=self._paced.get(name))
+            lane.lengths = self._lengths.get(name)
             self._hold_to_rate(lane, now)
         return lane
 
@@ -240,8 +302,7 @@ class Agenda:
         A thread goes to the lane with the fewest polls in flight, and among these to the one that has waited longest.
         """
         started: list[Task] = []
-        lanes = [lane for lane in self._lanes.values() if self._top(lane) or lane.flying]
-        share = max(OWN_THREADS, self._concurrency // max(1, len(lanes)))
+        lanes, share = self._busy()
         able = [lane for lane in lanes if self._may_start(lane, share, now)]
         queue = [(*self._claim(lane), number) for number, lane in enumerate(able)]
         heapq.heapify(queue)
@@ -255,19 +316,85 @@ class Agenda:
             heapq.heapreplace(queue, (*self._claim(lane), number))
         return started
 
+    def start_lists(self, now: datetime) -> list[Group]:
+        """The tasks to ask for now by their connections' lists, before the others; each counts as in flight.
+
+        A list is one request by its connection's rate and share, and the next one waits until those have been asked
+        of which the last has said nothing clear. What is suspected of having ended a process may stand in any list.
+        Where the rate is slow, a holder might come to nothing but lists, and to nobody whom they leave out.
+        """
+        groups: list[Group] = []
+        lanes, share = self._busy()
+        able = [lane for lane in lanes if self._may_list(lane) and self._may_start(lane, share, now)]
+        for lane in sorted(able, key=self._claim):
+            if self._may_start(lane, share, now) and len(tasks := self._take_due(lane, now)) >= LIST_FROM:
+                lane.listing, lane.served_at = True, now
+                self._lists += 1
+                for task in tasks:
+                    self._listed[task.task_id] = lane
+                self._count_rate(lane, now)
+                groups.append(Group(lane.name, tasks, _pages(len(tasks), lane.terms.max_polls_per_s)))
+        return groups
+
+    @staticmethod
+    def _may_list(lane: _Lane) -> bool:
+        able = lane.terms.lists and not lane.lists_badly and not lane.listing and not _is_slow(lane.terms)
+        return able and lane.health is None and not lane.singly and not lane.apart
+
+    def _take_due(self, lane: _Lane, now: datetime) -> list[Task]:
+        """Takes the tasks of a lane that a list may be asked for now, if they are enough."""
+        due: dict[tuple[datetime, str], None] = {}  # a pair may be there twice
+        while (top := self._top(lane)) is not None and top <= now:
+            due[heapq.heappop(lane.waiting)] = None
+        wanted = [pair for pair in due if now < self._entries[pair[1]].task.expires_at]  # a last poll is a task's own
+        taken = {name for _, name in wanted} if len(wanted) >= LIST_FROM else set()
+        for pair in due:
+            if pair[1] not in taken:
+                heapq.heappush(lane.waiting, pair)
+        for moment, name in wanted if taken else ():
+            entry = self._entries[name]
+            entry.flying = True
+            lane.listed[name] = _Flight(moment, now, entry.task.hint.at if entry.task.hint is not None else None)
+        return [self._entries[name].task for _, name in wanted] if taken else []
+
+    def end_list(self, group: Group, answered: Collection[str], *, requests: int, count: int, complete: bool) -> None:
+        """Ends the request for a list that held so many tasks; those it has not answered for wait to be asked singly.
+
+        The others stay in flight until `finish`. A list that has failed, or that saves less than it costs, is not asked
+        for again by this holder.
+        """
+        lane = self._lanes[group.connection]
+        lane.listing = False
+        self._lists -= 1
+        for _ in range(requests - 1):
+            if lane.next_start is not None:
+                self._count_rate(lane, lane.next_start)
+        saves = len(answered) > requests and count <= LISTED_A_POLL * len(answered)
+        lane.lists_badly = not (complete and saves)
+        for task in group.tasks:
+            if task.task_id not in answered:
+                self.take_back(task.task_id)
+                _put(task.task_id, lane.singly, belongs=task.task_id in self._entries)
+
+    def _busy(self) -> tuple[list[_Lane], int]:
+        """The lanes that want threads, and each one's share of them."""
+        lanes = [lane for lane in self._lanes.values() if self._top(lane) or lane.requests]
+        return lanes, max(OWN_THREADS, self._concurrency // max(1, len(lanes)))
+
     def _claim(self, lane: _Lane) -> tuple[int, datetime]:
         """Orders the lanes for a free thread.
 
         A lane waits since its moment or since it last had a thread, whichever is later: by the moment alone, long
         backlogs would go before what has just become due elsewhere, for as long as they last.
         """
-        return len(lane.flying), max(self._top(lane) or _LONG_AGO, lane.served_at or _LONG_AGO)
+        return lane.requests, max(self._top(lane) or _LONG_AGO, lane.served_at or _LONG_AGO)
 
     def _launch(self, lane: _Lane, now: datetime) -> Task:
         task_id = self._take(lane, now)
         entry = self._entries[task_id]
         entry.flying = True
         lane.flying[task_id] = _Flight(entry.moment, now, entry.task.hint.at if entry.task.hint is not None else None)
+        lane.singly.discard(task_id)
         if entry.task.streak is None:
             lane.turn = task_id
         lane.served_at = now
@@ -312,19 +439,20 @@ class Agenda:
         top = self._top(lane)
         if top is None or max(top, self._not_before(lane)) > now or not self._ready(lane):
             return False
-        flying = len(lane.flying)
-        if flying >= self._limit(lane, share) or self._leaves_its_turn(lane, now):
+        requests = lane.requests
+        if requests >= self._limit(lane, share) or self._leaves_its_turn(lane, now):
             return False
-        return len(self._flights) < self._concurrency or (flying < OWN_THREADS and not self._crowded())
+        return self._requests() < self._concurrency or (requests < OWN_THREADS and not self._crowded())
+
+    def _requests(self) -> int:
+        return len(self._flights) + self._lists
 
     def _leaves_its_turn(self, lane: _Lane, now: datetime) -> bool:
         """Whether a connection's next poll is for a task that is asked apart, which would never come to it.
 
         So it is where the rate is slow, and where a back-off asks for a probe that no sound task can be.
         """
-        rate = lane.terms.max_polls_per_s
-        slow = rate is not None and 1 / rate > APART_WITHIN_S
-        leaves = slow if lane.health is None else not lane.sound
+        leaves = _is_slow(lane.terms) if lane.health is None else not lane.sound
         return leaves and bool(self._apart_now(lane, now))
 
     @staticmethod
@@ -333,7 +461,7 @@ class Agenda:
 
     def _crowded(self) -> bool:
         """Whether even the lanes' own threads are used up."""
-        return len(self._flights) >= most_in_flight(self._concurrency)
+        return self._requests() >= most_in_flight(self._concurrency)
 
     def _limit(self, lane: _Lane, share: int) -> int:
         if lane.health is not None:
@@ -366,12 +494,18 @@ class Agenda:
 
     def take_back(self, task_id: str) -> None:
         """Undoes the start of a poll that was not made."""
-        lane = self._flights.pop(task_id)
-        flight = lane.flying.pop(task_id)
+        _, flight = self._land(task_id)
         entry = self._entries.get(task_id)
         if entry is not None:
             entry.flying = False
             self._settle(entry, entry.task, flight.moment)
+
+    def _land(self, task_id: str) -> tuple[_Lane, _Flight]:
+        lane = self._flights.pop(task_id, None)
+        if lane is not None:
+            return lane, lane.flying.pop(task_id)
+        lane = self._listed.pop(task_id)
+        return lane, lane.listed.pop(task_id)
 
     def _is_suspect(self, task: Task) -> bool:
         return task.own_version <= self._suspects.get(task.task_id, 0)
@@ -429,8 +563,7 @@ class Agenda:
 
         Answers a connection's name and new back-off where that has changed and must be stored.
         """
-        lane = self._flights.pop(task_id)
-        flight = lane.flying.pop(task_id)
+        lane, flight = self._land(task_id)
         lane.served_at = now
         entry = self._entries.get(task_id)
         if entry is not None:  # a look may have found it ended meanwhile
@@ -441,6 +574,8 @@ class Agenda:
                 self._drop(task_id, entry.task.version)
             else:
                 newer = saved if saved.version >= entry.task.version else entry.task
+                if newer.step is not Step.POLL and newer.status is not Status.EXPIRED and error is None:
+                    lane.learn(entry.task, flight.moment, now)
                 self._settle(entry, newer, self._next(newer, lane, now), asked_at=now)
         changed = judged and self._judge(lane, flight.started_at, error, now)
         return (lane.name, lane.health) if changed else None
@@ -448,7 +583,7 @@ class Agenda:
     def _next(self, task: Task, lane: _Lane, now: datetime) -> datetime:
         if now >= task.expires_at:
             return now + timedelta(seconds=GRACE_RETRY_S)
-        return min(next_moment(lane.terms.schedule, task.created_at, task.task_id, now), task.expires_at)
+        return min(lane.next(task, now), task.expires_at)
 
     def _judge(self, lane: _Lane, started_at: datetime, error: ProviderError | None, now: datetime) -> bool:
         """Moves the lane's back-off by one answer; whether it changed."""
@@ -484,6 +619,15 @@ class Agenda:
                 found.append((lane.name, ConnectionHealth(0, now, lane.kind, now, lane.failures)))
         return found
 
+    def unkept_lengths(self) -> list[tuple[str, Lengths]]:
+        """What is to be stored of how long connections' tasks have taken, for the next holder to go by."""
+        found = []
+        for lane in self._lanes.values():
+            if lane.learned and lane.lengths is not None:
+                lane.learned = False
+                found.append((lane.name, lane.lengths))
+        return found
+
     # -- looking ahead ----------------------------------------------------------------------------------------------
 
     def overdue(self, now: datetime) -> list[Task]:
@@ -496,13 +640,12 @@ class Agenda:
     def next_start(self, now: datetime) -> datetime | None:
         """When the next poll may start, if only time is in its way."""
         times = []
-        lanes = [lane for lane in self._lanes.values() if self._top(lane) or lane.flying]
-        share = max(OWN_THREADS, self._concurrency // max(1, len(lanes)))
+        lanes, share = self._busy()
         for lane in lanes:
             top = self._top(lane)
-            flying = len(lane.flying)
-            full = len(self._flights) >= self._concurrency and (flying >= OWN_THREADS or self._crowded())
-            able = self._ready(lane) and flying < self._limit(lane, share) and not self._leaves_its_turn(lane, now)
+            requests = lane.requests
+            full = self._requests() >= self._concurrency and (requests >= OWN_THREADS or self._crowded())
+            able = self._ready(lane) and requests < self._limit(lane, share) and not self._leaves_its_turn(lane, now)
             if top is not None and able and not full:
                 times.append(max(top, self._not_before(lane)))
         return min(times, default=None)
@@ -524,6 +667,7 @@ class Agenda:
     def served(self, now: datetime, looked_at: datetime, *, leaving: bool) -> Served:
         """Which moments have been asked. Polls in flight count as asked only by who leaves, as they still save.
 
+        Not so those that a list serves: it may say nothing clear of them, and who leaves asks nobody any more.
         Nothing is covered that the last look cannot have shown: a successor takes every task of less than
         `INDEX_LAG_S` before this time for unknown, and the last look is usually seconds old.
         """
@@ -531,6 +675,7 @@ class Agenda:
         lagging: dict[str, datetime] = {}
         for lane in self._lanes.values():
             moments = [top] if (top := self._top(lane)) is not None else []
+            moments += [flight.moment for flight in lane.listed.values()]
             if not leaving:
                 moments += [flight.moment for flight in lane.flying.values()]
             first = min(moments, default=now)
@@ -547,6 +692,16 @@ class Agenda:
         }
         turns = {name: self._lanes[name].turn for name in lagging if self._lanes[name].turn}
         return Served(until, lagging, dict(sorted(paced.items())[:MAX_LAGGING]), turns=turns)
+
+
+def _is_slow(terms: Terms) -> bool:
+    """Whether a connection's rate lets so few polls through that a holder may come to one or two."""
+    return terms.max_polls_per_s is not None and 1 / terms.max_polls_per_s > APART_WITHIN_S
+
+
+def _pages(tasks: int, rate: float | None) -> int:
+    """How many pages of a list are read for so many tasks, at once: half as many, and no more than a rate allows."""
+    return max(1, tasks // 2 if rate is None else min(tasks // 2, math.floor(rate) + 1))
 
 
 def _pause(rate: float) -> timedelta:

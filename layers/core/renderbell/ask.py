@@ -1,9 +1,10 @@
-"""Asking a provider for a task's status, or to delete it, once."""
+"""Asking a provider for a task's status, for that of many at once, or to delete one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from traceback import format_tb
 from typing import Protocol
 
@@ -19,13 +20,15 @@ from renderbell.errors import (
     ProviderTaskNotFound,
     ProviderUnavailable,
 )
-from renderbell.providers import PROVIDERS, DeletingProvider, check_answers
+from renderbell.providers import PROVIDERS, DeletingProvider, check_answers, lister_of
 from renderbell.providers.base import Connection, HttpRequest, HttpResponse, Observation, secrets_of
 from renderbell.redaction import redacted
 from renderbell.task import Task
 
 POLL_TIMEOUT_S = 10.0
 DELETE_TIMEOUT_S = 6.0  # a request to the API has 28 s, of which two services that hang may take 22
+LIST_TIMEOUT_S = 5.0  # for all pages: whoever waits for a list in vain is asked for singly after it
+MAX_PAGES = 10
 PLACES = 6  # of a fault of ours in the log, the innermost
 
 logger = Logger()
@@ -59,6 +62,20 @@ class Asked:
     def error(self) -> ProviderError | None:
         """What was brought instead of an observation."""
         return self.outcome if isinstance(self.outcome, ProviderError) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a provider's list has brought: the wanted tasks that run, by the provider's ids.
+
+    `requests` is how many pages were asked for, `count` how many tasks they held, `complete` whether none of them
+    failed. A wanted task that does not stand in `running` is to be asked for singly.
+    """
+
+    running: Mapping[str, Observation]
+    requests: int
+    count: int
+    complete: bool
 
 
 def ask_provider(connections: Connections, fetch: Fetch, task: Task, timeout_s: float = POLL_TIMEOUT_S) -> Asked:
@@ -111,6 +128,59 @@ def ask_provider(connections: Connections, fetch: Fetch, task: Task, timeout_s: 
             },
         )
         return Asked(broken, answered, judged=answered)
+
+
+def ask_list(
+    connections: Connections,
+    fetch: Fetch,
+    clock: Callable[[], datetime],
+    name: str,
+    wanted: Collection[str],
+    *,
+    pages: int = MAX_PAGES,
+    timeout_s: float = LIST_TIMEOUT_S,
+) -> Heard:
+    """Asks for a connection's list until all wanted ids are found, or for as many pages as are allowed.
+
+    What goes wrong is no exception, and no error of a task either: that is what asking singly brings.
+    """
+    until = clock() + timedelta(seconds=timeout_s)
+    running: dict[str, Observation] = {}
+    unclear: set[str] = set()
+    requests = count = 0
+    complete, more = True, True
+    secrets: frozenset[str] = frozenset()
+    try:
+        connection = connections.get(name)
+        lister = lister_of(connection) if connection is not None else None
+        if connection is None or lister is None:
+            return Heard({}, 0, 0, complete=False)
+        secrets = secrets_of(connection)
+        while more and requests < min(pages, MAX_PAGES) and len(running.keys() | unclear) < len(wanted):
+            request = lister.list_request(connection, requests + 1)
+            left_s = (until - clock()).total_seconds()
+            if left_s <= 0:
+                raise ProviderUnavailable(f"the list took longer than {timeout_s:g} s")
+            requests += 1
+            page = lister.parse_list(connection, fetch(connection, request, left_s), wanted)
+            unclear |= page.unclear
+            unclear |= {one for one, seen in page.running.items() if running.get(one, seen) != seen}
+            running |= page.running
+            count, more = count + page.count, page.more
+    except Exception as error:  # of ours too: what it broke on, single answers may not hold
+        complete = False
+        _tell_not_listed(name, error, secrets)
+    sure = {one: _without_secrets(seen, secrets) for one, seen in running.items() if one not in unclear}
+    return Heard(sure, requests, count, complete)
+
+
+def _tell_not_listed(name: str, error: Exception, secrets: frozenset[str]) -> None:
+    told = str(error) if isinstance(error, ProviderError | ConfigurationError) else f"internal: {type(error).__name__}"
+    raw = redacted(error.raw, secrets) if isinstance(error, ProviderProtocolError) else None
+    kind = error.kind if isinstance(error, ProviderError) else None
+    extra = {"connection": name, "kind": kind, "error": redacted(told, secrets), "raw": raw}
+    where = None if kind is not None else format_tb(error.__traceback__, limit=-PLACES)
+    logger.warning("list brought nothing", extra=extra | ({} if where is None else {"where": where}))
 
 
 def delete_at_provider(connections: Connections, fetch: Fetch, task: Task) -> None:

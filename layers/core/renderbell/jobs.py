@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Protocol
 
 from aws_lambda_powertools import Logger
 
-from renderbell.agenda import Apart
-from renderbell.ask import POLL_TIMEOUT_S, Connections, Fetch, ask_provider
+from renderbell.agenda import Apart, Group
+from renderbell.ask import POLL_TIMEOUT_S, Asked, Connections, Fetch, ask_list, ask_provider
 from renderbell.delivery import Delivery
 from renderbell.endpoints import Endpoint
 from renderbell.errors import ProviderError
+from renderbell.lengths import Lengths
 from renderbell.store import ConnectionHealth, DueDelivery, Lease, UnreadableItem, task_key
-from renderbell.task import Request, Task, advance, back_among, expire, set_apart
+from renderbell.task import Request, Step, Task, advance, back_among, expire, set_apart
 from renderbell.transition import Changed, change_task
 
 RETRY_S = 3.0  # after a claim that could not be written
 SAVING_S = 3.0  # for what follows a poll
+KEPT_TOGETHER = 20  # of what a list has changed, one after the other in a thread
 PROBE_S = POLL_TIMEOUT_S + SAVING_S + 1  # how long a probe keeps others from probing
 
 Found = Task | DueDelivery | UnreadableItem  # by a look
@@ -46,6 +48,8 @@ class PollStore(Protocol):
     def connection_health(self, name: str) -> ConnectionHealth | None: ...
     def put_connection_health(self, name: str, health: ConnectionHealth | None) -> None: ...
     def claim_probe(self, name: str, health: ConnectionHealth, token: str, now: datetime) -> bool: ...
+    def task_lengths(self, worker: int, connections: Iterable[str]) -> Mapping[str, Lengths]: ...
+    def keep_task_lengths(self, worker: int, connection: str, lengths: Lengths, now: datetime) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,28 @@ class PolledApart:
     task: Task
     started_at: datetime
     polled: Polled
+
+
+@dataclass(frozen=True, slots=True)
+class ByList:
+    """What a list came to: the tasks that it leaves as they are, and what it says of those that it changes.
+
+    Both still run; whoever is in neither is to be asked for singly.
+    """
+
+    group: Group
+    unchanged: Sequence[Task]
+    changed: Sequence[tuple[Task, Asked]]
+    requests: int = 1
+    count: int = 0  # of tasks in the list
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What of a list's changes was stored."""
+
+    polled: Sequence[Polled]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +125,11 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A connection's back-off as it is stored."""
+    """A connection's back-off as it is stored, and how long its tasks have taken, if that was read."""
 
     connection: str
     health: ConnectionHealth | None
+    lengths: Mapping[str, Lengths] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +161,56 @@ class Jobs:
         """Asks for a task once, and writes what that changes."""
 
         def poll() -> Polled:
-            asked = ask_provider(self.connections, self.fetch, task, timeout_s)
-            try:
-                changed = self._change(task, lambda current, now: advance(current, asked.outcome, now))
-            except Exception:  # a fault of ours or of AWS: the poll counts as made, the task stays as it is
-                logger.exception("poll not kept", extra={"task_id": task.task_id})
-                return Polled(task.task_id, task, None, changed=False, judged=False, kept=False)
-            after = changed.after if changed is not None else None
-            moved = changed is not None and changed.before.status is not changed.after.status
-            return Polled(task.task_id, after, asked.error, moved, asked.answered, asked.judged)
+            return self._keep(task, ask_provider(self.connections, self.fetch, task, timeout_s))
 
         return poll
+
+    def _keep(self, task: Task, asked: Asked) -> Polled:
+        try:
+            changed = self._change(task, lambda current, now: advance(current, asked.outcome, now))
+        except Exception:  # a fault of ours or of AWS: the poll counts as made, the task stays as it is
+            logger.exception("poll not kept", extra={"task_id": task.task_id})
+            return Polled(task.task_id, task, None, changed=False, judged=False, kept=False)
+        after = changed.after if changed is not None else None
+        moved = changed is not None and changed.before.status is not changed.after.status
+        return Polled(task.task_id, after, asked.error, moved, asked.answered, asked.judged)
+
+    def poll_listed(self, group: Group, timeout_s: float) -> Callable[[], ByList]:
+        """Asks for many tasks at once, and sorts what is heard of them; writes nothing."""
+
+        def ask() -> ByList:
+            unchanged, changed = [], []
+            try:
+                wanted = {task.provider_task_id for task in group.tasks}
+                heard = ask_list(
+                    self.connections,
+                    self.fetch,
+                    self.clock,
+                    group.connection,
+                    wanted,
+                    pages=group.pages,
+                    timeout_s=timeout_s,
+                )
+                now = self.clock()
+                for task in group.tasks:
+                    observation = heard.running.get(task.provider_task_id)
+                    if observation is None:
+                        continue
+                    after = advance(task, observation, now)
+                    if after is task:
+                        unchanged.append(task)
+                    elif after.step is Step.POLL:
+                        changed.append((task, Asked(observation, answered=True)))
+            except Exception:
+                logger.exception("list not read", extra={"connection": group.connection})
+                return ByList(group, [], [])
+            return ByList(group, unchanged, changed, heard.requests, heard.count, heard.complete)
+
+        return ask
+
+    def keep(self, heard: Sequence[tuple[Task, Asked]]) -> Callable[[], Kept]:
+        """Writes what a list has changed."""
+        return lambda: Kept([self._keep(task, asked) for task, asked in heard])
 
     def poll_apart(self, apart: Apart, last: datetime) -> Callable[[], PolledApart | None]:
         """The same for a task that may end the process: it is put off first. A poll has ended by `last`."""
@@ -238,17 +304,27 @@ class Jobs:
 
         return renew
 
-    def read_health(self, name: str) -> Callable[[], Health]:
-        """Reads a connection's back-off; none where it cannot be read."""
+    def read_health(self, name: str, *, with_lengths: bool) -> Callable[[], Health]:
+        """Reads a connection's back-off and how long its tasks have taken; none where they cannot be read."""
 
         def read() -> Health:
+            lengths = self.lengths_of([name]) if with_lengths else {}
             try:
-                return Health(name, self.store.connection_health(name))
+                return Health(name, self.store.connection_health(name), lengths)
             except Exception:
                 logger.exception("back-off not read", extra={"connection": name})
-                return Health(name, None)
+                return Health(name, None, lengths)
 
         return read
+
+    def lengths_of(self, names: Sequence[str]) -> Mapping[str, Lengths]:
+        """How long connections' tasks have taken; nothing where it cannot be read: then none is learned either."""
+        try:
+            found = self.store.task_lengths(self.worker, names) if names else {}
+        except Exception:
+            logger.exception("lengths not read", extra={"worker": self.worker})
+            return {}
+        return {name: found.get(name, Lengths()) for name in names}
 
     def write_health(self, name: str, health: ConnectionHealth | None) -> Callable[[], None]:
         """Writes a connection's back-off, or that it has ended."""
@@ -258,5 +334,16 @@ class Jobs:
                 self.store.put_connection_health(name, health)
             except Exception:
                 logger.exception("back-off not kept", extra={"connection": name})
+
+        return write
+
+    def keep_lengths(self, name: str, lengths: Lengths) -> Callable[[], None]:
+        """Writes how long a connection's tasks have taken."""
+
+        def write() -> None:
+            try:
+                self.store.keep_task_lengths(self.worker, name, lengths, self.clock())
+            except Exception:
+                logger.exception("lengths not kept", extra={"connection": name})
 
         return write

@@ -18,14 +18,17 @@ from typing import Protocol
 from aws_lambda_powertools import Logger
 
 from renderbell.agenda import INDEX_LAG_S, Agenda, Apart, Terms, most_in_flight
-from renderbell.ask import POLL_TIMEOUT_S, Connections, Fetch
+from renderbell.ask import LIST_TIMEOUT_S, POLL_TIMEOUT_S, Connections, Fetch
 from renderbell.errors import ConfigurationError
 from renderbell.jobs import (
+    KEPT_TOGETHER,
     SAVING_S,
+    ByList,
     Failed,
     Found,
     Health,
     Jobs,
+    Kept,
     Looked,
     NotProbed,
     Polled,
@@ -34,9 +37,9 @@ from renderbell.jobs import (
     Renewed,
 )
 from renderbell.outbox import Outbox
-from renderbell.providers import Connection, poll_schedule_for
+from renderbell.providers import Connection, lister_of, poll_schedule_for
 from renderbell.schedule import PollSchedule
-from renderbell.store import DueDelivery, Lease, Served, UnreadableItem, UnreadableItemError
+from renderbell.store import ConnectionHealth, DueDelivery, Lease, Served, UnreadableItem, UnreadableItemError
 from renderbell.task import Step, Task
 
 TICK_S = 170.0  # within the function's 180 s
@@ -270,6 +273,8 @@ class _Tick:
         served = self._lease.served if self._lease is not None else Served()
         suspects = self._lease.suspects if self._lease is not None else {}
         polls, others, deliveries = _sorted(first.found)
+        adapting = [name for name in sorted({task.connection for task in polls}) if self._terms(name).schedule.adapts]
+        self._agenda.know(self._work.lengths_of(adapting))
         self._agenda.adopt(polls, served, self._p.clock(), suspects)
         if self._careful and len(self._agenda.suspects()) + most_in_flight(CAREFUL_CONCURRENCY) > MAX_SUSPECTS:
             self._relieved = True  # no more can be named, so those that are have to be asked first
@@ -307,6 +312,9 @@ class _Tick:
                 self._next_overdue = now + timedelta(seconds=LOOK_S)
                 for task in self._agenda.overdue(now):
                     self._submit(self._work.expiry(task))
+            if self._lists:
+                for group in self._agenda.start_lists(now):
+                    self._submit(self._work.poll_listed(group, min(LIST_TIMEOUT_S, (self._last - now).total_seconds())))
             started = self._agenda.start(now)
             if self._careful:
                 self._unnoted += started
@@ -334,6 +342,11 @@ class _Tick:
     def _careful(self) -> bool:
         """Whether the lease must name each task before it is asked: one of them may end this process."""
         return self._lease is not None and self._lease.deaths >= CAREFUL_AFTER
+
+    @property
+    def _lists(self) -> bool:
+        """Whether lists are asked for: not after a death, since the lease cannot name who stands in them."""
+        return self._lease is not None and not self._lease.deaths
 
     def _ask(self, tasks: Sequence[Task], now: datetime) -> None:
         for task in tasks:
@@ -391,6 +404,11 @@ class _Tick:
             match message:
                 case Polled():
                     self._polled(message, now)
+                case ByList():
+                    self._listed(message, now)
+                case Kept():
+                    for polled in message.polled:
+                        self._polled(polled, now)
                 case NotProbed():
                     self._noted.pop(message.task.task_id, None)
                     self._agenda.take_back(message.task.task_id)
@@ -412,6 +430,7 @@ class _Tick:
                             self._noted.update(_versions(message.noted))
                             self._ask(message.noted, now)
                 case Health():
+                    self._agenda.know(message.lengths)
                     self._agenda.set_health(message.connection, message.health)
                 case Failed(look=True):
                     self._looking = False
@@ -425,9 +444,30 @@ class _Tick:
         health = self._agenda.finish(message.task_id, message.saved, fault, now, judged=message.judged)
         self._cleared |= self._noted.pop(message.task_id, None) is not None
         self._count(message)
+        self._ended(health)
+
+    def _ended(self, health: tuple[str, ConnectionHealth | None] | None) -> None:
+        """Has a connection's back-off stored where a poll has changed it."""
         if health is not None:
-            name, state = health
-            self._submit(self._work.write_health(name, state))
+            self._submit(self._work.write_health(*health))
+
+    def _listed(self, message: ByList, now: datetime) -> None:
+        """Ends the polls that a list has answered without a change, and has the changes stored.
+
+        Who is left is asked singly at once, or, where this tick is leaving, by its successor.
+        """
+        answered = {task.task_id for task in [*message.unchanged, *(task for task, _ in message.changed)]}
+        self._agenda.end_list(
+            message.group, answered, requests=message.requests, count=message.count, complete=message.complete
+        )
+        self._polls += len(answered)
+        self._p.count("Lists", message.requests)
+        if message.unchanged:
+            self._p.count("Polls", len(message.unchanged))
+        for task in message.unchanged:
+            self._ended(self._agenda.finish(task.task_id, task, None, now))
+        for start in range(0, len(message.changed), KEPT_TOGETHER):
+            self._submit(self._work.keep(message.changed[start : start + KEPT_TOGETHER]))
 
     def _polled_apart(self, message: PolledApart, now: datetime) -> None:
         polled = message.polled
@@ -464,7 +504,7 @@ class _Tick:
         for name in self._agenda.unknown_health():
             if name not in self._health_asked:
                 self._health_asked.add(name)
-                self._submit(self._work.read_health(name))
+                self._submit(self._work.read_health(name, with_lengths=self._agenda.unknown_lengths(name)))
 
     # -- leaving ----------------------------------------------------------------------------------------------------
 
@@ -504,6 +544,8 @@ class _Tick:
         self._unnoted.clear()
         for name, health in self._agenda.unkept_failures(now):
             self._submit(self._work.write_health(name, health))
+        for name, lengths in self._agenda.unkept_lengths():
+            self._submit(self._work.keep_lengths(name, lengths))
         # A renewal that was given up for lost may have landed; the write is refused if another holds the lease.
         self._p.store.keep_lease(self._kept(now, 0.0, leaving=True))
 
@@ -556,6 +598,7 @@ class _Tick:
             poll_schedule_for(connection),
             None if rate is None else rate / workers,
             None if most is None else max(1, most // workers),
+            lists=lister_of(connection) is not None,
         )
 
 

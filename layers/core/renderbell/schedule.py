@@ -8,19 +8,75 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-__all__ = ["COPY_RETRIES", "WEBHOOK_RETRIES", "PollSchedule", "RetryPolicy", "next_moment", "phase"]
+from renderbell.lengths import Lengths
+
+__all__ = ["COPY_RETRIES", "WEBHOOK_RETRIES", "PollSchedule", "RetryPolicy", "between", "next_moment", "phase"]
 
 HOUR_S = 3600.0
 MAX_RETRY_AFTER_S = 24 * HOUR_S
+WIDEST = 6  # doublings between two of a schedule's intervals
+POLLS_WEIGHT = 10.0  # at an interval of 10 s, one poll more is worth half a second of lateness less
+LATE_SHARE = 4  # a task that is older than any has been is asked for after a quarter of what it is older
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # where the grids begin that tasks share
 
 
 @dataclass(frozen=True, slots=True)
 class PollSchedule:
-    """How often to poll: every `interval_s` seconds."""
+    """How often to poll: every `interval_s` seconds.
+
+    With `least_s` and `most_s`, where it is known how long tasks take: as often as that asks for, between these. Both
+    are powers of two apart from each other and from the interval, so that every wider grid lies within the finer ones.
+    Tasks whose schedules are `together` under one name have one grid, so that they fall due at the same moments.
+    """
 
     interval_s: float
+    least_s: float | None = None
+    most_s: float | None = None
+    together: str | None = None
+
+    def __post_init__(self) -> None:
+        for longer, shorter in ((self.interval_s, self.least_s), (self.most_s, self.interval_s)):
+            if longer is not None and shorter is not None and math.log2(longer / shorter) not in range(WIDEST + 1):
+                raise ValueError("a schedule's intervals are powers of two apart")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether what is known of tasks' lengths makes a difference."""
+        return self.grid()[1] > 1
+
+    def grid(self) -> tuple[float, int]:
+        """The finest grid in seconds, and how many of its points the widest interval spans."""
+        step_s = self.least_s or self.interval_s
+        return step_s, round((self.most_s or self.interval_s) / step_s)
+
+    def stride(self, age_s: float, lengths: Lengths | None) -> int:
+        """How many points of the finest grid lie between two polls at an age: a power of two.
+
+        Polling every d seconds finds an end d/2 late; with the hazard h, polls and lateness together cost least where
+        d grows with 1/sqrt(h). Past all that is known, a task is asked for in proportion to how late it is. Source of
+        the weight: docs/benchmarks.md.
+        """
+        step_s, widest = self.grid()
+        wished_s = self.interval_s
+        if lengths is not None and lengths.known and widest > 1:
+            hazard = lengths.hazard(age_s)
+            if age_s > lengths.longest_s:
+                wished_s = max(self.interval_s, (age_s - lengths.longest_s) / LATE_SHARE)
+            else:
+                wished_s = math.sqrt(self.interval_s / POLLS_WEIGHT / hazard) if hazard else math.inf
+        points = 1
+        while points * 2 <= widest and points * 2 * step_s <= wished_s:
+            points *= 2
+        return points
+
+
+def between(least_s: float, interval_s: float, most_s: float) -> PollSchedule:
+    """A schedule within bounds, which are taken inwards to powers of two from the interval, at most 64 times."""
+    shorter = min(WIDEST, math.floor(math.log2(interval_s / least_s)))
+    longer = min(WIDEST, math.floor(math.log2(most_s / interval_s)))
+    return PollSchedule(interval_s, interval_s / 2**shorter, interval_s * 2**longer)
 
 
 def phase(task_id: str) -> float:
@@ -38,34 +94,71 @@ def slot_of(task_id: str, slots: int) -> int:
     return int.from_bytes(digest) % slots
 
 
-def next_moment(schedule: PollSchedule, created_at: datetime, task_id: str, after: datetime | None) -> datetime:
+def next_moment(
+    schedule: PollSchedule, created_at: datetime, task_id: str, after: datetime | None, lengths: Lengths | None = None
+) -> datetime:
     """The first polling moment later than `after`; None means that none has been served yet.
 
-    The moments are `created_at` and then `created_at + (phase + k) * interval` for k >= 1. They follow from the
-    task alone, so any worker finds them again without a stored word.
+    The moments are `created_at` and then points of a grid that begins at a place of the task's own, or of all that are
+    asked together. They follow from the task, its connection's schedule and what is known of its `lengths`, so any
+    worker finds them again without a stored word. Whatever is known, each point of the widest grid is one of them:
+    nobody who knows more or less than the last one can leave a task unasked for longer than `most_s`.
     """
     if after is None or after < created_at:
         return created_at
-    interval = schedule.interval_s
-    start = phase(task_id)
-    elapsed = (after - created_at).total_seconds() / interval
-    k = max(1, math.floor(elapsed - start) + 1)
-    moment = created_at + timedelta(seconds=(start + k) * interval)
-    while moment <= after:  # rounding to microseconds may land on `after` itself
-        k += 1
-        moment = created_at + timedelta(seconds=(start + k) * interval)
-    return moment
+    points = _Points(schedule, created_at, task_id, lengths)
+    n = max(points.first, points.before(after))
+    while not (points.asked(n) and points.at(n) > after):
+        n += 1
+    return points.at(n)
 
 
-def last_moment(schedule: PollSchedule, created_at: datetime, task_id: str, until: datetime) -> datetime:
+def last_moment(
+    schedule: PollSchedule, created_at: datetime, task_id: str, until: datetime, lengths: Lengths | None = None
+) -> datetime:
     """The latest polling moment at or before `until`; the task's creation if there is none."""
-    before = until - timedelta(seconds=schedule.interval_s)
-    moment = created_at
-    upcoming = next_moment(schedule, created_at, task_id, before)
-    while upcoming <= until:
-        moment = upcoming
-        upcoming = next_moment(schedule, created_at, task_id, upcoming)
-    return moment
+    points = _Points(schedule, created_at, task_id, lengths)
+    n = points.before(until) + 1
+    while n >= points.first and not (points.asked(n) and points.at(n) <= until):
+        n -= 1
+    return points.at(n) if n >= points.first else created_at
+
+
+class _Points:
+    """The finest grid of a task; number `first` is its first point after the task's creation.
+
+    A point of a shared grid is reckoned from its number alone, so that it is the same instant for every task.
+    """
+
+    __slots__ = ("_born_s", "_lengths", "_offset", "_origin", "_schedule", "_start", "_step_s", "first")
+
+    def __init__(self, schedule: PollSchedule, created_at: datetime, task_id: str, lengths: Lengths | None) -> None:
+        self._schedule = schedule
+        self._lengths = lengths
+        self._step_s, widest = schedule.grid()
+        shared = schedule.together is not None
+        place = -phase(task_id if schedule.together is None else schedule.together) * widest  # 0 <= place < widest
+        self._offset = int(place)
+        self._start = self._offset - place  # -1 < start <= 0
+        self._origin = EPOCH if shared else created_at
+        self._born_s, self.first = 0.0, 1
+        if shared:
+            self._born_s = (created_at - EPOCH).total_seconds()
+            self.first = self.before(created_at)
+            while self.at(self.first) <= created_at:
+                self.first += 1
+
+    def before(self, time: datetime) -> int:
+        """The number of a point at or just before a time."""
+        return math.floor((time - self._origin).total_seconds() / self._step_s - self._start)
+
+    def at(self, n: int) -> datetime:
+        return self._origin + timedelta(seconds=(self._start + n) * self._step_s)
+
+    def asked(self, n: int) -> bool:
+        """Whether a point is a polling moment."""
+        age_s = (self._start + n) * self._step_s - self._born_s
+        return (n + self._offset) % self._schedule.stride(age_s, self._lengths) == 0
 
 
 @dataclass(frozen=True, slots=True)

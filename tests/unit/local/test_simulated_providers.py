@@ -1,6 +1,7 @@
 """The simulated providers, asked and read by the real provider code."""
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -14,11 +15,13 @@ from renderbell.providers import (
     Connection,
     DeletingProvider,
     HttpResponse,
+    Listed,
     ProviderAuthError,
     ProviderError,
     ProviderProtocolError,
     ProviderTaskNotFound,
     ProviderUnavailable,
+    lister_of,
 )
 from tests.unit.local.simulated import START, FakeClock, ask, connection, poll
 
@@ -356,3 +359,64 @@ def delete(of: Connection, task_id: str) -> HttpResponse:
     request = provider.delete_request(of, task_id)
     answer = requests.request(request.method, request.url, headers=request.headers, timeout=10)
     return HttpResponse(answer.status_code, answer.headers, answer.content)
+
+
+class TestMoneyPrinterTurbosList:
+    @pytest.fixture
+    def simulators(self, clock: FakeClock) -> Iterator[Simulators]:
+        """A server of this test's own: a list shows the tasks of all."""
+        with Simulators(clock=clock, sleep=clock.sleep) as simulators:
+            yield simulators
+
+    def page(self, of: Connection, wanted: set[str], number: int = 1) -> Listed:
+        lister = lister_of(of)
+        assert lister is not None
+        request = lister.list_request(of, number)
+        answer = requests.get(request.url, headers=request.headers, timeout=10)
+        return lister.parse_list(of, HttpResponse(answer.status_code, answer.headers, answer.content), wanted)
+
+    def test_tells_who_runs_as_their_own_answers_do(self, simulators: Simulators, clock: FakeClock) -> None:
+        of = connection(simulators, "moneyprinterturbo")
+        slow, quick, lost = (
+            simulators.create("moneyprinterturbo", seconds=seconds, outcome=outcome)
+            for seconds, outcome in ((60, "succeed"), (10, "succeed"), (10, "lose"))
+        )
+        clock.at(30)
+        page = self.page(of, {slow, quick, lost, "unknown"})
+        assert dict(page.running) == {slow: poll(of, slow)}
+        assert page.unclear == {quick}
+        assert (page.count, page.more) == (2, False)
+
+    def test_shows_paths_of_its_file_system(self, simulators: Simulators, clock: FakeClock) -> None:
+        of = connection(simulators, "moneyprinterturbo")
+        task_id = simulators.create("moneyprinterturbo", seconds=1)
+        clock.at(2)
+        (item,) = requests.get(f"{of.base_url}/api/v1/tasks", timeout=10).json()["data"]["tasks"]
+        assert item["videos"] == [f"/srv/MoneyPrinterTurbo/storage/tasks/{task_id}/final-1.mp4"]
+
+    def test_comes_in_pages_and_refuses_what_is_no_page(self, simulators: Simulators) -> None:
+        of = connection(simulators, "moneyprinterturbo")
+        made = [simulators.create("moneyprinterturbo", seconds=60) for _ in range(5)]
+
+        def get(query: str) -> requests.Response:
+            return requests.get(f"{of.base_url}/api/v1/tasks?{query}", timeout=10)
+
+        pages = [get(f"page={number}&page_size=2").json()["data"] for number in (1, 2, 3, 4)]
+        assert [[item["task_id"] for item in page["tasks"]] for page in pages] == [made[:2], made[2:4], made[4:], []]
+        assert {page["total"] for page in pages} == {5}
+        for query in ("page=0", "page_size=0", "page=abc"):
+            assert get(query).status_code == 400
+        assert requests.post(f"{of.base_url}/api/v1/tasks", timeout=10).status_code == 405
+
+    def test_fails_as_a_whole_for_one_record_that_is_corrupt(self, simulators: Simulators) -> None:
+        of = connection(simulators, "moneyprinterturbo")
+        simulators.create("moneyprinterturbo", seconds=60)
+        simulators.create("moneyprinterturbo", seconds=60, trouble=[{"status": 500}])
+        with pytest.raises(ProviderUnavailable):
+            self.page(of, set())
+
+    def test_is_a_first_poll_for_those_who_wait_for_one(self, simulators: Simulators, clock: FakeClock) -> None:
+        of = connection(simulators, "moneyprinterturbo")
+        task_id = simulators.create("moneyprinterturbo", seconds=60, from_first_poll=True)
+        clock.at(100)
+        assert self.page(of, {task_id}).running.keys() == {task_id}

@@ -81,6 +81,12 @@ SPECS: dict[str, dict[str, Any]] = {
         "duration_s": "data.task_result.videos[0].duration",
         "created_at": "data.created_at",
         "finished_at": "data.updated_at",
+        "list": {
+            "request": {"path": "/v1/videos/text2video?pageNum={page}&pageSize=500"},
+            "items": "data",
+            "task_id": "task_id",
+            "put_in": "data",
+        },
     },
     "dashscope-wan": {
         "request": {"path": "/api/v1/tasks/{task_id}"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 
@@ -22,6 +23,8 @@ from renderbell.providers.base import (
     DeletingProvider,
     HttpRequest,
     HttpResponse,
+    Listed,
+    ListingProvider,
     Observation,
     Provider,
     ProviderState,
@@ -34,7 +37,7 @@ from renderbell.providers.jimmy import Jimmy
 from renderbell.providers.mingyan import Mingyan
 from renderbell.providers.moneyprinterturbo import MoneyPrinterTurbo
 from renderbell.providers.scenext import Scenext
-from renderbell.schedule import PollSchedule
+from renderbell.schedule import PollSchedule, between
 
 __all__ = [
     "PROVIDERS",
@@ -43,6 +46,8 @@ __all__ = [
     "DeletingProvider",
     "HttpRequest",
     "HttpResponse",
+    "Listed",
+    "ListingProvider",
     "Observation",
     "Provider",
     "ProviderAuthError",
@@ -54,6 +59,7 @@ __all__ = [
     "ProviderTime",
     "ProviderUnavailable",
     "check_answers",
+    "lister_of",
     "poll_schedule_for",
     "verify_callback",
 ]
@@ -92,12 +98,32 @@ def check_answers(observation: Observation, provider_task_id: str) -> None:
         raise ProviderProtocolError("the answer is about another task")
 
 
+def lister_of(connection: Connection) -> ListingProvider | None:
+    """What lists a connection's tasks, if anything may."""
+    provider = PROVIDERS.get(connection.type)
+    return (
+        provider if connection.batch and isinstance(provider, ListingProvider) and provider.lists(connection) else None
+    )
+
+
 def poll_schedule_for(connection: Connection) -> PollSchedule:
-    """How often a connection's tasks are asked for: its own interval, else its spec's, else its provider's."""
-    interval_s = connection.poll_interval_s or (connection.spec and connection.spec.poll_interval_s)
-    if interval_s:
-        return PollSchedule(interval_s)
+    """How often a connection's tasks are asked for: by its own intervals, else its spec's, else its provider's advice.
+
+    An interval that is given stands as it is, unless it is also said how far polls may stray from it. Tasks that can be
+    listed fall due together.
+    """
+    schedule = _schedule_of(connection)
+    return schedule if lister_of(connection) is None else replace(schedule, together=connection.name)
+
+
+def _schedule_of(connection: Connection) -> PollSchedule:
     provider = PROVIDERS.get(connection.type)
     if provider is None:
         raise ConfigurationError(f"there is no provider of type {connection.type}")
-    return provider.poll_schedule
+    given_s = connection.poll_interval_s or (connection.spec and connection.spec.poll_interval_s)
+    least_s, most_s = connection.poll_least_s, connection.poll_most_s
+    if least_s is None and most_s is None:
+        return PollSchedule(given_s) if given_s else provider.poll_schedule
+    interval_s = given_s or max(provider.poll_schedule.interval_s, least_s or 0.0)
+    interval_s = min(interval_s, most_s or interval_s)
+    return between(least_s or interval_s, interval_s, most_s or interval_s)

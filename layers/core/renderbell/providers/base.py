@@ -7,7 +7,7 @@ clock: a relative time in an answer is taken against the answer's own `Date` hea
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -97,6 +97,20 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """What one page of a provider's list says of the tasks that were looked for.
+
+    `running` are those that run, by id; `unclear` those that have ended, cannot be read or are there twice: they are to
+    be asked for singly, like all that are not there. `count` is how many tasks the page holds in all.
+    """
+
+    running: Mapping[str, Observation]
+    unclear: frozenset[str]
+    count: int
+    more: bool  # whether there may be a further page
+
+
+@dataclass(frozen=True, slots=True)
 class Callback:
     """A provider's own call that its signature has proved; None: it names no task."""
 
@@ -108,8 +122,10 @@ class Connection(BaseModel):
 
     `base_url` is the provider's address without the API's own path; `timezone` (an IANA name or `+08:00`) gives naive
     times a meaning; `media_base_url` resolves relative video links of providers that answer storage keys; `owners`
-    lists who may use the connection (`*`: everybody); `spec` describes a provider of type `generic`; `callback_secret`
-    is what calls back are signed with.
+    lists who may use the connection (`*`: everybody); `poll_interval_s` replaces the provider's interval, and with
+    `poll_least_s` or `poll_most_s` tasks are polled more often or more seldom where it is known how long they take;
+    `spec` describes a provider of type `generic`; `callback_secret` is what calls back are signed with; `batch` false
+    has each task asked for singly, although the provider has a list.
     """
 
     # Without the input: an error's text must not show the key.
@@ -122,11 +138,14 @@ class Connection(BaseModel):
     callback_secret: SecretStr | None = None
     timezone: str | None = None
     poll_interval_s: Annotated[float, Field(ge=1, le=3600)] | None = None
+    poll_least_s: Annotated[float, Field(ge=1, le=3600)] | None = None
+    poll_most_s: Annotated[float, Field(ge=1, le=3600)] | None = None
     max_polls_per_s: Annotated[float, Field(ge=1e-4, le=10_000)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1_000)] | None = None
     deadline_s: Annotated[int, Field(ge=60, le=604_800)] | None = None
     media_base_url: str | None = None
     copy_combined: bool = False
+    batch: bool = True
     owners: tuple[Annotated[str, Field(pattern=r"^([a-z0-9-]{1,32}|\*)$")], ...] = ("default",)
     spec: GenericSpec | None = None
 
@@ -165,6 +184,13 @@ class Connection(BaseModel):
         if value is not None:
             zone_of(value)
         return value
+
+    @model_validator(mode="after")
+    def _intervals_in_order(self) -> Self:
+        given = [one for one in (self.poll_least_s, self.poll_interval_s, self.poll_most_s) if one is not None]
+        if given != sorted(given):
+            raise ValueError("poll_least_s, poll_interval_s and poll_most_s must not be in another order")
+        return self
 
     @model_validator(mode="after")
     def _spec_where_it_belongs(self) -> Self:
@@ -220,8 +246,26 @@ class DeletingProvider(Protocol):
         """Raises a `ProviderError` unless the task is deleted; `ProviderTaskNotFound` where there is none."""
 
 
+@runtime_checkable
+class ListingProvider(Protocol):
+    """What a provider has besides that lists many tasks in one answer."""
+
+    def lists(self, connection: Connection) -> bool:
+        """Whether it does so for this connection."""
+
+    def list_request(self, connection: Connection, page: int) -> HttpRequest:
+        """The request for a page of the list; the first is 1."""
+
+    def parse_list(self, connection: Connection, response: HttpResponse, wanted: Collection[str]) -> Listed:
+        """What the page says of the wanted ids, read as single answers are.
+
+        Raises a `ProviderError` where it is no such page.
+        """
+
+
 _URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]{1,2048}")  # a backslash is read as a slash by some
 _KEY = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?")
+_RUNS = frozenset({ProviderState.QUEUED, ProviderState.PROCESSING})
 _TELLING = re.compile(r"auth|cookie|credential|key|passw|secret|session|sign|token", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 TASK_ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\ufffd]+$"  # nearly the same, for the OpenAPI document
@@ -254,6 +298,19 @@ def id_in_answer(value: str | int | None) -> str | None:
     return None if value is None else str(value).strip() or None
 
 
+def listed(found: Iterable[tuple[str, Observation | None]], *, count: int, more: bool) -> Listed:
+    """A page of a list from what it says of each task, by id; None is what cannot be read."""
+    running: dict[str, Observation] = {}
+    unclear: set[str] = set()
+    for name, seen in found:
+        if seen is None or seen.state not in _RUNS or running.get(name, seen) != seen:
+            unclear.add(name)
+        else:
+            running[name] = seen
+    sure = {name: seen for name, seen in running.items() if name not in unclear}
+    return Listed(sure, frozenset(unclear), count, more)
+
+
 def path_segment(provider_task_id: str) -> str:
     """The id as one percent-encoded segment of a URL's path."""
     return quote(provider_task_id, safe="")
@@ -283,7 +340,7 @@ def secrets_of(connection: Connection) -> frozenset[str]:
     under a telling name."""
     key = connection.api_key.get_secret_value() if connection.api_key else ""
     signs = connection.callback_secret.get_secret_value() if connection.callback_secret else ""
-    sent = list(connection.spec.request.fixed()) if connection.spec else []
+    sent = list(connection.spec.fixed()) if connection.spec else []
     found = {
         key,
         signs,

@@ -54,7 +54,7 @@ class CapCutMate:
     """The CapCut-Mate server, hosted or the team's own."""
 
     type = "capcut-mate"
-    poll_schedule = PollSchedule(10.0)  # its document: every 5 to 10 seconds
+    poll_schedule = PollSchedule(10.0, 5.0, 80.0)  # its document: every 5 to 10 seconds
 
     def status_request(self, connection: Connection, provider_task_id: str) -> HttpRequest:
         """The status route takes no key; English messages are for the operator's eyes, codes decide."""

@@ -6,6 +6,7 @@ The order of judgement is the contract of a spec: the HTTP status first where it
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from urllib.parse import quote, urljoin
 
 from pydantic import JsonValue
@@ -22,15 +23,18 @@ from renderbell.providers.base import (
     Connection,
     HttpRequest,
     HttpResponse,
+    Listed,
     Observation,
     ProviderState,
     answer_of,
+    id_in_answer,
+    listed,
     path_segment,
     provider_times,
     request_headers,
 )
 from renderbell.providers.reading import MAX_LINK, Answer, duration_of, link, links, progress_of
-from renderbell.providers.spec import TASK_ID, Expression, GenericSpec, word_of
+from renderbell.providers.spec import PAGE, TASK_ID, Expression, GenericSpec, ListSpec, word_of
 from renderbell.schedule import PollSchedule
 
 _ASCII = "".join(map(chr, range(0x20, 0x7F)))
@@ -41,44 +45,106 @@ class Generic:
     """Any provider that answers JSON to one status request."""
 
     type = GENERIC
-    poll_schedule = PollSchedule(10.0)
+    poll_schedule = PollSchedule(10.0, 10.0, 80.0)
 
     def status_request(self, connection: Connection, provider_task_id: str) -> HttpRequest:
         """The spec's request for this task."""
         spec = _spec_of(connection)
-        headers = request_headers(connection, spec.auth.header, spec.auth.format)
         ascii_id = quote(provider_task_id, safe=_ASCII)  # a header holds no other characters
         own = {name: value.replace(TASK_ID, ascii_id) for name, value in spec.request.headers.items()}
-        if "accept" in {name.lower() for name in own}:
-            del headers["Accept"]
         path = spec.request.path.replace(TASK_ID, path_segment(provider_task_id))
-        body = _filled(spec.request.body, provider_task_id)
-        return HttpRequest(spec.request.method, connection.base_url + path, headers | own, body)
+        body = _filled(spec.request.body, TASK_ID, provider_task_id)
+        return HttpRequest(spec.request.method, connection.base_url + path, _headers(connection, spec, own), body)
 
     def parse_status(self, connection: Connection, response: HttpResponse) -> Observation:
         """What the answer says by the spec's expressions."""
         spec = _spec_of(connection)
         answer = answer_of(connection, response)
+        return _read(connection, spec, answer, answer.as_json())
+
+    def lists(self, connection: Connection) -> bool:
+        """Where its spec says how."""
+        return connection.spec is not None and connection.spec.listing is not None
+
+    def list_request(self, connection: Connection, page: int) -> HttpRequest:
+        """The spec's request for a page of the list."""
+        spec, listing = _listing_of(connection)
+        number = str(page - 1 + listing.first_page)
+        own = {name: value.replace(PAGE, number) for name, value in listing.request.headers.items()}
+        path = listing.request.path.replace(PAGE, number)
+        body = _filled(listing.request.body, PAGE, number)
+        return HttpRequest(listing.request.method, connection.base_url + path, _headers(connection, spec, own), body)
+
+    def parse_list(self, connection: Connection, response: HttpResponse, wanted: Collection[str]) -> Listed:
+        """Each task of the list, read by the spec's expressions."""
+        spec, listing = _listing_of(connection)
+        answer = answer_of(connection, response)
         parsed = answer.as_json()
         document = parsed[0] if parsed else None
-        word = word_of(spec.state.search(document)) if parsed and answer.defers_to_body else None
-        named = None if word is None else spec.state_named(word)
-        if not answer.ok and named is None:
-            raise _error_of_status(answer, _found(spec.error, document))
-        if parsed is None:
-            raise answer.unreadable("the answer is no JSON")
-        state = ProviderState.PROCESSING if named is None else ProviderState(named)
-        if state not in _ENDED_BADLY:
-            _raise_verdict(spec, document, answer)
-            if word is None:
-                raise answer.unreadable("no state in the answer")
-        return _observation(connection, spec, document, answer, state)
+        if not answer.ok:
+            raise answer.error_by_status(_found(spec.error, document))
+        items = listing.items.search(document)
+        if not isinstance(items, list):
+            raise answer.unreadable("no list of tasks in the answer")
+        more = bool(items) if listing.more is None else listing.more.search(document) is True
+        tasks = [(_id_of(listing, item), item) for item in items]
+        return listed(
+            (
+                (name, _seen(connection, spec, answer, document, item))
+                for name, item in tasks
+                if name is not None and name in wanted
+            ),
+            count=len(items),
+            more=more and listing.request.varies,
+        )
 
 
 def _spec_of(connection: Connection) -> GenericSpec:
     if connection.spec is None:
         raise ConfigurationError(f"the connection {connection.name} has no spec")
     return connection.spec
+
+
+def _listing_of(connection: Connection) -> tuple[GenericSpec, ListSpec]:
+    spec = _spec_of(connection)
+    if spec.listing is None:
+        raise ConfigurationError(f"the spec of the connection {connection.name} has no list")
+    return spec, spec.listing
+
+
+def _id_of(listing: ListSpec, item: object) -> str | None:
+    found = listing.task_id.search(item)
+    return id_in_answer(found) if isinstance(found, str | int) and not isinstance(found, bool) else None
+
+
+def _seen(
+    connection: Connection, spec: GenericSpec, answer: Answer, document: object, item: object
+) -> Observation | None:
+    """What a list says of one of its tasks; None where that is no observation."""
+    put_in = spec.listing.put_in if spec.listing is not None else None
+    if put_in is not None:
+        item = {**(document if isinstance(document, dict) else {}), put_in: item}
+    try:
+        return _read(connection, spec, answer, (item,))
+    except ProviderError:
+        return None
+
+
+def _read(connection: Connection, spec: GenericSpec, answer: Answer, parsed: tuple[object] | None) -> Observation:
+    """What a document of an answer says, in the order of judgement."""
+    document = parsed[0] if parsed else None
+    word = word_of(spec.state.search(document)) if parsed and answer.defers_to_body else None
+    named = None if word is None else spec.state_named(word)
+    if not answer.ok and named is None:
+        raise _error_of_status(answer, _found(spec.error, document))
+    if parsed is None:
+        raise answer.unreadable("the answer is no JSON")
+    state = ProviderState.PROCESSING if named is None else ProviderState(named)
+    if state not in _ENDED_BADLY:
+        _raise_verdict(spec, document, answer)
+        if word is None:
+            raise answer.unreadable("no state in the answer")
+    return _observation(connection, spec, document, answer, state)
 
 
 def _found(expression: Expression | None, document: object) -> object:
@@ -144,12 +210,19 @@ def result_link(connection: Connection, value: object) -> str | None:
         return None
 
 
-def _filled(template: JsonValue, task_id: str) -> JsonValue:
-    """The body's template with the task id in its strings."""
+def _headers(connection: Connection, spec: GenericSpec, own: dict[str, str]) -> dict[str, str]:
+    headers = request_headers(connection, spec.auth.header, spec.auth.format)
+    if "accept" in {name.lower() for name in own}:
+        del headers["Accept"]
+    return headers | own
+
+
+def _filled(template: JsonValue, placeholder: str, value: str) -> JsonValue:
+    """The body's template with a value in its strings; a string that is nothing but a page's number becomes one."""
     if isinstance(template, str):
-        return template.replace(TASK_ID, task_id)
+        return int(value) if template == placeholder == PAGE else template.replace(placeholder, value)
     if isinstance(template, dict):
-        return {key: _filled(value, task_id) for key, value in template.items()}
+        return {key: _filled(one, placeholder, value) for key, one in template.items()}
     if isinstance(template, list):
-        return [_filled(value, task_id) for value in template]
+        return [_filled(one, placeholder, value) for one in template]
     return template

@@ -63,7 +63,7 @@ class Jimmy:
     """The Jimmy AI OpenAPI."""
 
     type = "jimmy"
-    poll_schedule = PollSchedule(10.0)  # its command line's interval
+    poll_schedule = PollSchedule(10.0, 5.0, 80.0)  # its command line's interval; clients ask every 5 to 15 seconds
 
     def status_request(self, connection: Connection, provider_task_id: str) -> HttpRequest:
         """The status route, with the key as a bearer token."""

@@ -53,7 +53,7 @@ class Mingyan:
     """The Videos API of mingyan."""
 
     type = "mingyan"
-    poll_schedule = PollSchedule(30.0)  # its document: every 30 to 60 seconds
+    poll_schedule = PollSchedule(30.0, 30.0, 240.0)  # its document: every 30 to 60 seconds
 
     def status_request(self, connection: Connection, provider_task_id: str) -> HttpRequest:
         """The result route; the document's base URL already ends in the API's prefix."""

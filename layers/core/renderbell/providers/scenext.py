@@ -60,7 +60,7 @@ class Scenext:
     """The Scenext API."""
 
     type = "scenext"
-    poll_schedule = PollSchedule(30.0)  # its document's advice; a task takes 10 to 20 minutes
+    poll_schedule = PollSchedule(30.0, 30.0, 240.0)  # its document's advice; a task takes 10 to 20 minutes
 
     def status_request(self, connection: Connection, provider_task_id: str) -> HttpRequest:
         """The status route, with the key as a bearer token."""

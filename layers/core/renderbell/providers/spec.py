@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal, Self
+from itertools import chain
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import parse_qsl
 
 import jmespath  # type: ignore[import-untyped]
@@ -24,9 +25,20 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-__all__ = ["AuthSpec", "Expression", "GenericSpec", "RequestSpec", "StateName", "StateWord", "check_header", "word_of"]
+__all__ = [
+    "AuthSpec",
+    "Expression",
+    "GenericSpec",
+    "ListSpec",
+    "RequestSpec",
+    "StateName",
+    "StateWord",
+    "check_header",
+    "word_of",
+]
 
 TASK_ID = "{task_id}"
+PAGE = "{page}"
 API_KEY = "{api_key}"
 MAX_EXPRESSION = 2_000
 
@@ -104,8 +116,10 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class RequestSpec(_Strict):
-    """The status request; `{task_id}` in the path (percent-encoded), in header values and in the body's strings."""
+class _Request(_Strict):
+    """A request in which a placeholder may stand."""
+
+    PLACEHOLDER: ClassVar[str]
 
     method: Literal["GET", "POST", "PUT"] = "GET"
     path: Annotated[str, Field(max_length=2_000)]
@@ -115,9 +129,9 @@ class RequestSpec(_Strict):
     @field_validator("path")
     @classmethod
     def _plain_path(cls, value: str) -> str:
-        if not _PATH.fullmatch(value.replace(TASK_ID, "x")):
+        if not _PATH.fullmatch(value.replace(cls.PLACEHOLDER, "x")):
             raise ValueError(
-                "must start with / and hold only a path and a query, with {task_id} as its only placeholder"
+                f"must start with / and hold only a path and a query, with {cls.PLACEHOLDER} as its only placeholder"
             )
         if {".", ".."} & set(value.partition("?")[0].split("/")):
             raise ValueError("must have no dot segments")
@@ -132,16 +146,34 @@ class RequestSpec(_Strict):
             raise ValueError("must name each header once")
         return value
 
+    @property
+    def varies(self) -> bool:
+        """Whether the placeholder stands in it anywhere."""
+        texts = [self.path, *self.headers.values(), *(text for _, text in _fields(self.body))]
+        return any(self.PLACEHOLDER in text for text in texts)
+
+    def fixed(self) -> Iterator[tuple[str, str]]:
+        """What is sent each time: headers, parameters of the query and fields of the body, by name."""
+        named = [*self.headers.items(), *parse_qsl(self.path.partition("?")[2]), *_fields(self.body)]
+        return ((name, value) for name, value in named if self.PLACEHOLDER not in value)
+
+
+class RequestSpec(_Request):
+    """The status request; `{task_id}` in the path (percent-encoded), in header values and in the body's strings."""
+
+    PLACEHOLDER = TASK_ID
+
     @model_validator(mode="after")
     def _names_the_task(self) -> Self:
-        if not (TASK_ID in self.path or any(TASK_ID in text for text in self.headers.values()) or _mentions(self.body)):
+        if not self.varies:
             raise ValueError("must use {task_id} in the path, a header or the body")
         return self
 
-    def fixed(self) -> Iterator[tuple[str, str]]:
-        """What is sent whatever the task is: headers, parameters of the query and fields of the body, by name."""
-        named = [*self.headers.items(), *parse_qsl(self.path.partition("?")[2]), *_fields(self.body)]
-        return ((name, value) for name, value in named if TASK_ID not in value)
+
+class ListRequestSpec(_Request):
+    """The request for the list; `{page}` in the path, in header values and in the body's strings, if it has pages."""
+
+    PLACEHOLDER = PAGE
 
 
 class AuthSpec(_Strict):
@@ -158,12 +190,28 @@ class AuthSpec(_Strict):
         return self
 
 
+class ListSpec(_Strict):
+    """How a provider lists many tasks: its request, where they stand in the answer, and each one's id.
+
+    A task of the list is read as an answer of its own is, or, with `put_in`, as the list's answer is that holds this
+    task alone in the field of that name. `more` says whether there is another page; without it there is one after each
+    that is not empty. `first_page` is the number of the first.
+    """
+
+    request: ListRequestSpec
+    items: Expression
+    task_id: Expression
+    put_in: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    more: Expression | None = None
+    first_page: Annotated[int, Field(ge=0, le=1)] = 1
+
+
 class GenericSpec(_Strict):
     """A provider in words: its status request, its states and where everything stands in its answers.
 
     `progress_scale` is the value that means 100 %; `ok` false, and `not_found`, `auth_error` and `rejected` true, are
-    verdicts on the answer; `callback_task_id` finds the task in the provider's own calls; the rest is what an
-    observation holds.
+    verdicts on the answer; `callback_task_id` finds the task in the provider's own calls; `list` asks for many tasks at
+    once; the rest is what an observation holds.
     """
 
     request: RequestSpec
@@ -186,6 +234,7 @@ class GenericSpec(_Strict):
     finished_at: Expression | None = None
     expires_at: Expression | None = None
     callback_task_id: Expression | None = None
+    listing: ListSpec | None = Field(default=None, alias="list")
     poll_interval_s: Annotated[float, Field(ge=1, le=3600)] | None = None
 
     _names: dict[str, StateName] = PrivateAttr(default_factory=dict)
@@ -207,9 +256,17 @@ class GenericSpec(_Strict):
 
     @model_validator(mode="after")
     def _one_auth_header(self) -> Self:
-        if self.auth.header.lower() in {name.lower() for name in self.request.headers}:
-            raise ValueError("request.headers must not hold the header that auth sends")
+        for request in self._requests():
+            if self.auth.header.lower() in {name.lower() for name in request.headers}:
+                raise ValueError("request.headers must not hold the header that auth sends")
         return self
+
+    def _requests(self) -> tuple[_Request, ...]:
+        return (self.request,) if self.listing is None else (self.request, self.listing.request)
+
+    def fixed(self) -> Iterator[tuple[str, str]]:
+        """What is sent whatever the task is, by name."""
+        return chain.from_iterable(request.fixed() for request in self._requests())
 
     def model_post_init(self, context: object, /) -> None:
         """Keeps what every poll looks up."""
@@ -240,14 +297,6 @@ def check_header(name: str, value: str) -> None:
         raise ValueError(f"the header {name} is set by the HTTP client")
     if len(value) > 8_000 or not _HEADER_VALUE.fullmatch(value):
         raise ValueError(f"the value of the header {name} must be printable ASCII without spaces around it")
-
-
-def _mentions(template: JsonValue) -> bool:
-    if isinstance(template, str):
-        return TASK_ID in template
-    if isinstance(template, dict):
-        return any(map(_mentions, template.values()))
-    return isinstance(template, list) and any(map(_mentions, template))
 
 
 def _fields(template: JsonValue, name: str = "") -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@
     their number        OWNER#<owner>                       KEYS                            no
     key, by hash        KEY#<SHA-256>                       KEY                             no
     connection's health CONNECTION#<name>                   HEALTH                          no
+    its tasks' lengths  CONNECTION#<name>                   LENGTHS#<worker>                no
     kept answer         OWNER#<owner>                       ANSWER#<SHA-256 of its key>     no
     lease               LEASE#<worker>                      LEASE                           no
 
@@ -41,6 +42,7 @@ from renderbell.store.endpoints import NO_ATTEMPTS, AttemptCounts, Endpoints
 from renderbell.store.health import HEALTH_ATTRIBUTES, ConnectionHealth, Health
 from renderbell.store.keys import ApiKey, ApiKeys
 from renderbell.store.leases import Lease, Leases, Served
+from renderbell.store.lengths import TaskLengths
 from renderbell.store.listing import Listing, Place
 from renderbell.store.partition import UnreadableItemError, task_id_of, task_key
 from renderbell.store.seats import SeatsRoom
@@ -73,5 +75,18 @@ __all__ = [
 ]
 
 
-class Store(Tasks, DueItems, WorkClaims, Deliveries, Health, SeatsRoom, Endpoints, Leases, ApiKeys, Answers, Listing):
+class Store(
+    Tasks,
+    DueItems,
+    WorkClaims,
+    Deliveries,
+    Health,
+    SeatsRoom,
+    TaskLengths,
+    Endpoints,
+    Leases,
+    ApiKeys,
+    Answers,
+    Listing,
+):
     """The one table, in the domain's words; each room of it stands in its own module."""
