@@ -21,6 +21,7 @@ from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation.meta import TestPhase
 
 from renderbell.signing import key_of, signature
+from renderbell.task import MIN_DEADLINE_S
 
 WORLD: dict[str, Any] = json.loads(Path(os.environ["CONTRACT_WORLD"]).read_text())
 CALLS = Path(WORLD["calls"])
@@ -39,6 +40,7 @@ KEPT = {
     "endpoint_id": "endpoints",
 }
 GONE = {name: f"{prefix}_{'0' * 26}" for name, prefix in (("task_id", "tsk"), ("endpoint_id", "ep"), ("key_id", "key"))}
+LONG_S = 3600
 MOST_MADE_LONGER = 1000  # characters, of at most 2048 bytes
 KNOWN_ID = re.compile(r"(tsk|ep|key)_[0-9a-z]{26}")
 NEEDED = {WORLD["own key"], *(one for pool in KEPT.values() for one in POOLS[pool])}  # to the end
@@ -108,7 +110,7 @@ def _body(label: str, body: dict[str, Any]) -> dict[str, Any]:
     if label == "POST /tasks/batch" and isinstance(body.get("tasks"), list):
         return body | {"tasks": [_render(one) if isinstance(one, dict) else one for one in body["tasks"]]}
     if label == "POST /tasks":
-        return _render(body)
+        return _anew(_render(body))
     if label in {"POST /endpoints", "PATCH /endpoints/{endpoint_id}"}:
         return _endpoint(body)
     if label == "POST /tasks/{task_id}/redeliver" and body.get("endpoint_id"):
@@ -118,8 +120,9 @@ def _body(label: str, body: dict[str, Any]) -> dict[str, Any]:
 
 def _render(body: dict[str, Any]) -> dict[str, Any]:
     told = body | {"connection": WORLD["connection"]}
-    if isinstance(told.get("provider_task_id"), str) and 0 < len(told["provider_task_id"]) < MOST_MADE_LONGER:
-        told["provider_task_id"] += uuid.uuid4().hex  # else it is watched already, with other settings
+    deadline_s = told.get("deadline_s")
+    if isinstance(deadline_s, int) and MIN_DEADLINE_S <= deadline_s < LONG_S:
+        told["deadline_s"] += LONG_S  # dozens would end within the run, and the emulator starts a process for each
     if told.get("webhook_url"):
         told["webhook_url"] = HOOK
         told.pop("webhooks", None)
@@ -128,6 +131,14 @@ def _render(body: dict[str, Any]) -> dict[str, Any]:
             one | {"url": f"{HOOK}/{n}"} if isinstance(one, dict) else one for n, one in enumerate(told["webhooks"])
         ]
     return told
+
+
+def _anew(body: dict[str, Any]) -> dict[str, Any]:
+    """The same of a render that nobody watches yet, else most would be refused; not so the hundred of a batch."""
+    provider_task_id = body.get("provider_task_id")
+    if isinstance(provider_task_id, str) and 0 < len(provider_task_id) < MOST_MADE_LONGER:
+        return body | {"provider_task_id": provider_task_id + uuid.uuid4().hex}
+    return body
 
 
 def _endpoint(body: dict[str, Any]) -> dict[str, Any]:

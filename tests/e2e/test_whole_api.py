@@ -85,8 +85,9 @@ class Caller:
         return task_ids
 
     def endpoint(self, *, disabled: bool) -> str:
-        """An endpoint; one that is switched off is told of nothing."""
-        endpoint_id: str = self.post("/endpoints", {"url": self.hook, "disabled": disabled})["endpoint_id"]
+        """An endpoint that is told of no task's end; its tests are sent, unless it is switched off."""
+        body = {"url": self.hook, "disabled": disabled, "events": ["task.processing"]}
+        endpoint_id: str = self.post("/endpoints", body)["endpoint_id"]
         return endpoint_id
 
     def read(self, task_id: str) -> dict[str, Any]:

@@ -134,6 +134,7 @@ KEY = {"owner": "team-a", "name": "ci", "scope": "read"}
 BODIES: list[tuple[type[BaseModel], object, bool]] = [
     (TaskRequest, RENDER, True),
     (TaskRequest, RENDER | {"deadline_s": 90.0, "metadata": {"order": "4711\x7f", "é": ""}}, True),
+    *((TaskRequest, RENDER | {"deadline_s": good}, True) for good in (60, 604_800)),
     (TaskRequest, RENDER | {"provider_task_id": "..."}, True),
     *((TaskRequest, RENDER | {"provider_task_id": bad}, False) for bad in ("", ".", "..", "a\n", "a\x85", "\ufffd")),
     *((TaskRequest, RENDER | {"metadata": bad}, False) for bad in ({"": "x"}, {"a\t": "x"}, {"a": "x\n"}, {"a": 1})),
