@@ -11,6 +11,7 @@ import hmac
 import json
 import re
 import secrets
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -66,6 +67,11 @@ def found_in(text: str, marked: Mapping[str, str]) -> set[str]:
     }
 
 
+def text_of(value: object) -> str:
+    """An attribute as text; what is packed in one (an answer that is kept) is unpacked."""
+    return json.dumps(value, default=lambda packed: zlib.decompress(packed).decode())
+
+
 @dataclass
 class Watched:
     """Everything that is written anywhere, and the secrets that are looked for."""
@@ -109,7 +115,7 @@ class Watched:
         pages = self.aws("dynamodb").get_paginator("scan").paginate(TableName=self.client.house.stack.table)
         for item in (item for page in pages for item in page["Items"]):
             kind = item["sk"]["S"].partition("#")[0] if item["pk"]["S"].startswith("TASK#") else "OTHER"
-            yield from ((f"{kind}.{name}", json.dumps(value)) for name, value in item.items())
+            yield from ((f"{kind}.{name}", text_of(value)) for name, value in item.items())
 
     def failures(self) -> Iterator[tuple[str, str]]:
         """Every message in the failure queue."""
@@ -336,7 +342,7 @@ def test_what_was_searched_holds_the_flows_troubles(watched: Watched) -> None:
 def test_a_link_is_shown_to_the_owner_where_it_belongs(watched: Watched) -> None:
     for task_id in watched.tasks.values():
         for name, value in watched.client.task(task_id).items():
-            for mark in found_in(json.dumps(value), watched.marked):
+            for mark in found_in(text_of(value), watched.marked):
                 assert name in SHOWN_TO_THE_OWNER.get(mark, set()), (mark, name)
 
 
@@ -344,5 +350,5 @@ def test_a_receiver_is_told_of_links_only_where_they_belong(watched: Watched, ho
     assert len(hostile.told) >= len(TROUBLES)
     for told in hostile.told:
         for name, value in json.loads(told)["data"].items():
-            for mark in found_in(json.dumps(value), watched.marked):
+            for mark in found_in(text_of(value), watched.marked):
                 assert name in SHOWN_TO_A_RECEIVER.get(mark, set()), (mark, name)
