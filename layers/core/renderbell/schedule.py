@@ -56,7 +56,7 @@ class PollSchedule:
 
         Polling every d seconds finds an end d/2 late; with the hazard h, polls and lateness together cost least where
         d grows with 1/sqrt(h). Past all that is known, a task is asked for in proportion to how late it is. Source of
-        the weight: docs/benchmarks.md.
+        the weight: docs/decisions.md.
         """
         step_s, widest = self.grid()
         wished_s = self.interval_s
