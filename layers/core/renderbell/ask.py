@@ -88,10 +88,7 @@ def ask_provider(connections: Connections, fetch: Fetch, task: Task, timeout_s: 
     answered = False
     secrets: frozenset[str] = frozenset()
     try:
-        try:
-            connection = connections.get(task.connection)
-        except ConfigurationError as error:
-            raise ProviderUnavailable(str(error)) from None
+        connection = _configured(connections, task.connection)
         if connection is None:
             raise ProviderAuthError(f"the connection {task.connection} is not configured")
         secrets = secrets_of(connection)
@@ -191,10 +188,7 @@ def delete_at_provider(connections: Connections, fetch: Fetch, task: Task) -> No
     """
     secrets: frozenset[str] = frozenset()
     try:
-        try:
-            connection = connections.get(task.connection)
-        except ConfigurationError as error:
-            raise ProviderUnavailable(str(error)) from None
+        connection = _configured(connections, task.connection)
         provider = PROVIDERS[connection.type] if connection is not None and usable_by(connection, task.owner) else None
         if connection is None or not isinstance(provider, DeletingProvider):
             reason = "the task's connection is there no more" if provider is None else f"{task.provider} cannot delete"
@@ -219,6 +213,14 @@ def delete_at_provider(connections: Connections, fetch: Fetch, task: Task) -> No
 def _tell_not_deleted(task: Task, error: ProviderError, where: list[str] | None = None) -> None:
     told = {"task_id": task.task_id, "connection": task.connection, "kind": error.kind, "error": str(error)}
     logger.warning("not deleted at the provider", extra=told | ({} if where is None else {"where": where}))
+
+
+def _configured(connections: Connections, name: str) -> Connection | None:
+    """A connection; that none can be read is an outage, and says nothing against this one."""
+    try:
+        return connections.get(name)
+    except ConfigurationError as error:
+        raise ProviderUnavailable(str(error)) from None
 
 
 def _redact(error: ProviderError, secrets: frozenset[str]) -> None:
