@@ -19,21 +19,28 @@ from tests.e2e.conftest import CALLBACK_SECRET, CALLING, CALLING_SCENEXT
 pytestmark = pytest.mark.e2e
 
 
+RENDER_S = 12.0
+
+
 class Called:
-    """A render of two seconds that was asked for once, just after its registration, and is done by now."""
+    """A render that was asked for just after its registration, and is done by now.
+
+    A task this new may be asked for twice at once, by two pollers that take turns; then not for minutes.
+    """
 
     def __init__(self, client: Client, provider: str, connection: str) -> None:
         self.client, self.connection = client, connection
         self.team = client.of("ends")
         self.task = self.team.start(
-            provider, connection=connection, seconds=2, from_first_poll=True, asked={"webhook_url": None}
+            provider, connection=connection, seconds=RENDER_S, from_first_poll=True, asked={"webhook_url": None}
         )
 
     def wait(self) -> None:
-        """Until the render is done; the poll that has begun it was the first, and the next is minutes away."""
+        """Until the render is done; nobody has asked since, nor will for minutes."""
         began = self.client.until(lambda: self.client.polled_at(self.task), "the first poll")[0]
-        self.client.until(lambda: datetime.now(UTC).timestamp() > began + 2.1, "the render's end")
-        assert len(self.client.polled_at(self.task)) == 1
+        done = began + RENDER_S + 0.1
+        self.client.until(lambda: datetime.now(UTC).timestamp() > done, "the render's end")
+        assert max(self.client.polled_at(self.task)) < done
 
     def call(self, body: str, headers: Mapping[str, str]) -> requests.Response:
         """The provider's call, which has no key."""
@@ -89,8 +96,7 @@ def test_a_signed_call_ends_a_task_that_would_be_polled_in_minutes(jimmy: Called
     assert jimmy.items() == before
     taken = jimmy.call(body, _standard(body, datetime.now(UTC)))
     assert (taken.status_code, taken.json()) == (202, {"accepted": True})
-    assert jimmy.team.ended(jimmy.task["task_id"], limit_s=20)["status"] == "COMPLETED"
-    assert len(jimmy.client.polled_at(jimmy.task)) == 2
+    assert jimmy.team.ended(jimmy.task["task_id"])["status"] == "COMPLETED"
 
 
 def test_scenexts_own_call_does_the_same(scenext: Called) -> None:
@@ -106,7 +112,7 @@ def test_scenexts_own_call_does_the_same(scenext: Called) -> None:
     assert scenext.call(body, _of_scenext(payload, "another-key")).status_code == 401
     assert scenext.items() == before
     assert scenext.call(body, _of_scenext(payload, "sim-scenext-key")).status_code == 202
-    assert scenext.team.ended(scenext.task["task_id"], limit_s=20)["status"] == "COMPLETED"
+    assert scenext.team.ended(scenext.task["task_id"])["status"] == "COMPLETED"
 
 
 def test_a_call_for_a_connection_that_is_not_there_is_refused_alike(jimmy: Called) -> None:

@@ -160,14 +160,14 @@ def test_the_notifier_may_clean_up_what_a_cancelled_copy_has_left(guarded: Clien
     def cleaned_up() -> bool:
         return "step" not in _item(guarded, f"TASK#{cancelled_copy}", "TASK")
 
-    guarded.until(cleaned_up, "the clean-up", limit_s=150)
+    guarded.until(cleaned_up, "the clean-up")
     s3 = guarded.house.stack.session().client("s3", endpoint_url=guarded.house.stack.aws_endpoint_url)
     listed = s3.list_objects_v2(Bucket=guarded.house.stack.bucket, Prefix=f"default/{cancelled_copy}/")
     assert listed["KeyCount"] == 0
 
 
 def test_the_notifier_may_remove_a_deleted_task(guarded: Client, deleted: dict[str, Any]) -> None:
-    assert guarded.until(lambda: guarded.remains(deleted) == [], "the removal", limit_s=150)
+    assert guarded.until(lambda: guarded.remains(deleted) == [], "the removal")
 
 
 def _item(client: Client, pk: str, sk: str) -> dict[str, Any]:

@@ -382,4 +382,4 @@ def test_a_deleted_task_is_there_no_more_and_its_files_follow(deleted: tuple[Cli
             assert _code(team.call(method, f"/tasks/{task['task_id']}{below}"), 404) == "not_found"
     assert team.call("GET", "/tasks").json()["tasks"] == []
     for task in tasks:
-        assert team.until(lambda task=task: team.remains(task) == [], "the removal", limit_s=150)  # type: ignore[misc]
+        assert team.until(lambda task=task: team.remains(task) == [], "the removal")  # type: ignore[misc]

@@ -209,14 +209,14 @@ def begin_trouble(client: Client, hostile: Hostile, hook: str) -> Mapping[str, s
 
 def wait_for_the_ends(client: Client, tasks: Mapping[str, str]) -> None:
     """Waits until every task has ended, and every receiver has been tried."""
-    ends = {trouble: client.ended(task_id, limit_s=180)["status"] for trouble, task_id in tasks.items()}
+    ends = {trouble: client.ended(task_id)["status"] for trouble, task_id in tasks.items()}
     assert ends == {**dict.fromkeys(TROUBLES, "COMPLETED"), "failing": "FAILED", "slow": "CANCELLED"}
 
     def tried() -> bool:
         deliveries = [one for task_id in tasks.values() for one in client.task(task_id)["deliveries"]]
         return len(deliveries) == 2 * len(tasks) and all(one["tries"] for one in deliveries)
 
-    client.until(tried, "an attempt of every delivery", limit_s=90)
+    client.until(tried, "an attempt of every delivery")
 
 
 def knock_with_wrong_keys(client: Client, watch: Watched, wrong: str) -> None:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module", autouse=True)
 def deleted(client: Client) -> dict[str, Any]:
     """A task that was deleted during its copy; what is left is removed a minute later, beside other tests."""
-    task = client.start("jimmy", seconds=1, size_bytes=400_000, file_trouble=[{"bytes_per_s": 40_000}])
+    task = client.start("jimmy", seconds=1, size_bytes=400_000, file_trouble=[{"bytes_per_s": 10_000}])
     route = f"/tasks/{task['task_id']}"
     client.until(lambda: client.task(task["task_id"])["status"] == "COPYING", "the copy")
     refused = client.call("DELETE", route)
@@ -192,5 +192,5 @@ def test_a_task_that_has_ended_is_deleted_and_its_render_registered_anew(client:
 
 
 def test_a_task_that_was_deleted_during_its_copy_leaves_nothing_behind(client: Client, deleted: dict[str, Any]) -> None:
-    assert client.until(lambda: client.remains(deleted) == [], "the removal", limit_s=150)
+    assert client.until(lambda: client.remains(deleted) == [], "the removal")
     assert client.house.receiver.received(task_id=deleted["task_id"]) == []

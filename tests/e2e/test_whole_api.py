@@ -81,7 +81,7 @@ class Caller:
             told = all(one["state"] == "delivered" for task in tasks for one in task["deliveries"])
             return told and all(task["deliveries"] for task in tasks)
 
-        self.client.until(all_have, "the end of all tasks", limit_s=120)
+        self.client.until(all_have, "the end of all tasks")
         return task_ids
 
     def endpoint(self, *, disabled: bool) -> str:
