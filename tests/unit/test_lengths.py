@@ -66,3 +66,13 @@ def test_another_model_is_known_after_some_hundreds_of_its_tasks() -> None:
 def test_a_single_straggler_is_forgotten_in_time() -> None:
     found = sketch(5000.0, *[40.0] * 3000)
     assert found.longest_s < 45
+
+
+@pytest.mark.parametrize("weights", [{-1: 4}, {308: 4}, {10**6: 4}, {5: 0}, {5: -4}, {5: 10**6}, {5: float("nan")}])
+def test_what_no_lengths_can_have_made_is_refused(weights: dict[int, int]) -> None:
+    with pytest.raises(ValueError, match="no sketch"):
+        Lengths(weights)
+
+
+def test_the_longest_lengths_are_none_that_is_refused() -> None:
+    assert sketch(*[2 * MAX_LENGTH_S] * 2000).known

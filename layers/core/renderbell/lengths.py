@@ -20,10 +20,15 @@ ENOUGH = 20  # lengths; a sketch of fewer says nothing
 class Lengths:
     """Weights of lengths in seconds, by bins of equal ratio; older ones weigh less.
 
-    At most 308 bins; of one model's tasks usually some twenty.
+    At most 308 bins; of one model's tasks usually some twenty. Raises `ValueError` for what no lengths can have made.
     """
 
     weights: Mapping[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        last = _bin(MAX_LENGTH_S)
+        if not all(0 <= number <= last and 0 < weight <= MOST_WEIGHT for number, weight in self.weights.items()):
+            raise ValueError("no sketch of lengths")
 
     @cached_property
     def known(self) -> bool:
