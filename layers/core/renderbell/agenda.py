@@ -17,7 +17,7 @@ from renderbell.errors import ProviderAuthError, ProviderError, ProviderUnavaila
 from renderbell.lengths import Lengths
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
-from renderbell.task import LAST_POLL_GRACE_S, Status, Step, Task, past_grace
+from renderbell.task import LAST_POLL_GRACE_S, ErrorCode, Status, Step, Task, past_grace
 
 INDEX_LAG_S = 15.0  # an index shows a write at most this late
 LOOK_LAG_S = 5.0  # what a look shows is at most this old
@@ -583,7 +583,7 @@ class Agenda:
             else:
                 newer = saved if saved.version >= entry.task.version else entry.task
                 missed = entry.missed or flight.moment
-                if newer.step is not Step.POLL and newer.status is not Status.EXPIRED and error is None:
+                if _states_its_end(newer) and error is None:
                     lane.learn(entry.task, missed, now)
                 entry.missed = missed if error is not None else None
                 self._settle(entry, newer, self._next(newer, lane, now), asked_at=now)
@@ -707,6 +707,13 @@ class Agenda:
 def _is_slow(terms: Terms) -> bool:
     """Whether a connection's rate lets so few polls through that a holder may come to one or two."""
     return terms.max_polls_per_s is not None and 1 / terms.max_polls_per_s > APART_WITHIN_S
+
+
+def _states_its_end(task: Task) -> bool:
+    """Whether a task has ended by its provider's word, and not because there was none."""
+    silent = {ErrorCode.PROVIDER_TASK_LOST, ErrorCode.PROVIDER_REJECTED}
+    ended = task.step is not Step.POLL and task.status is not Status.EXPIRED
+    return ended and (task.error is None or task.error.code not in silent)
 
 
 def _pages(tasks: int, rate: float | None) -> int:
