@@ -942,6 +942,35 @@ class TestLengths:
         rig.finish(self.ended(task), 1)
         assert rig.agenda.unkept_lengths() == []
 
+    def test_of_tasks_that_nobody_heard_of_for_long_do_not_count(self) -> None:
+        """Who came to an end in an outage of an hour was counted as having taken until the end of it."""
+        rig, task = self.rig(Lengths()), a_task(created_s=-30)
+        rig.adopt(task, now_s=0)
+        rig.start(0)
+        rig.finish(task, 1, DEAD)
+        rig.start(3000)
+        rig.finish(self.ended(task), 3001)
+        assert rig.agenda.unkept_lengths() == []
+
+    def test_of_tasks_that_an_earlier_holder_has_not_heard_of_for_long_do_not_count(self) -> None:
+        for since_s, counted in ((-170, 0), (-20, 1)):
+            rig, task = self.rig(Lengths()), a_task(created_s=-200)
+            rig.adopt(task, served=Served(at(0), {"studio": at(since_s)}), now_s=0)
+            rig.start(0)
+            rig.finish(self.ended(task), 1)
+            assert len(rig.agenda.unkept_lengths()) == counted
+
+    def test_that_are_not_known_to_the_second_count_since_the_task_was_last_heard_of(self) -> None:
+        rig, task = self.rig(Lengths()), a_task(created_s=-100)
+        rig.adopt(task, served=Served(at(0)), now_s=0)
+        asked_s = []
+        for error in (None, DEAD, DEAD, None):
+            asked_s.append(rig.next_s())
+            rig.start(asked_s[-1])
+            rig.finish(task if len(asked_s) < 4 else self.ended(task), asked_s[-1], error)
+        (kept,) = rig.agenda.unkept_lengths()
+        assert kept == ("studio", Lengths().added(100 + (asked_s[0] + asked_s[3]) / 2))
+
     def test_that_could_not_be_read_are_not_written_over(self) -> None:
         rig, task = self.rig(None), a_task(created_s=-30)
         rig.adopt(task, now_s=0)

@@ -98,7 +98,20 @@ CLOCKS_AND_FILES = {".now", ".utcnow", ".today", "open", "print", "input"}  # as
 # module itself, but none of the modules in it: `logging` allows `logging.getLogger` and not `logging.handlers`.
 EVERYWHERE = {
     *("__future__", "base64", "binascii", "collections", "collections.abc", "contextlib", "dataclasses", "datetime"),
-    *("decimal", "enum", "functools", "hashlib", "heapq", "hmac", "ipaddress", "itertools", "json", "math", "re"),
+    *(
+        "bisect",
+        "decimal",
+        "enum",
+        "functools",
+        "hashlib",
+        "heapq",
+        "hmac",
+        "ipaddress",
+        "itertools",
+        "json",
+        "math",
+        "re",
+    ),
     *("types", "typing", "unicodedata", "urllib.parse", "zoneinfo"),
     *("email.utils.format_datetime", "email.utils.parsedate_to_datetime", "aws_lambda_powertools.Logger"),
     *(f"pydantic.{name}" for name in ("AliasGenerator", "AfterValidator", "BaseModel", "BeforeValidator")),

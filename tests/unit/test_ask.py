@@ -235,6 +235,11 @@ class TestAList:
         heard = Pages([page(("a", 1), ("x", 2), total=3), page(("y", 4), total=3, number=2)]).heard("a", "gone")
         assert (progress(heard), heard.requests, heard.complete) == ({"a": 1}, 2, True)
 
+    def test_is_not_read_on_where_it_is_too_long_to_be_worth_while(self) -> None:
+        pages = Pages([page(("a", 1), ("x", 2), total=9), page(("b", 3), ("y", 4), total=9, number=2)])
+        heard = pages.heard("a", "b", most=1)
+        assert (progress(heard), heard.requests, heard.count, heard.complete) == ({"a": 1}, 1, 2, True)
+
     def test_is_not_read_on_for_one_who_has_ended(self) -> None:
         ended = HttpResponse(200, {}, b'{"data": {"tasks": [{"task_id": "a", "state": 1}]}}')
         assert Pages([ended]).heard("a") == Heard({}, 1, 1, complete=True)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from renderbell.errors import ConflictError, ProviderProtocolError, ProviderTaskNotFound, ProviderUnavailable
 from renderbell.providers import Connection, HttpRequest, HttpResponse
 from renderbell.store import Lease, Served
-from renderbell.task import Status
+from renderbell.task import Status, Task
 from tests.deployment import API_FUNCTION, OWNER, Deployment, Said, ScriptedProvider
 from tests.virtual import START
 
@@ -174,6 +174,27 @@ class TestFiftyTasks:
         assert {world.task(task).progress for task in tasks} == {40}
         assert singles(server) == []
 
+    def test_whose_changes_are_many_leave_threads_for_looks_and_renewals_however_slow_the_table_is(self) -> None:
+        """By twenty they took fifteen threads: 5,000 would have taken all, and a renewal would have waited for them."""
+        world, server = deployment()
+        save, saving, most = world.store.save, 0, 0
+
+        def slow_save(*said: Any, **more: Any) -> Task:
+            nonlocal saving, most
+            saving += 1
+            most = max(most, saving)
+            world.world.sleep(0.2)
+            saving -= 1
+            return save(*said, **more)
+
+        world.store.save = slow_save  # type: ignore[method-assign]
+        tasks = [world.register(running(), connection="own", at_s=1) for _ in range(300)]
+        world.tick_every_minute(until_s=100)
+        world.run(100)
+        assert {world.task(task).status for task in tasks} == {Status.PROCESSING}
+        assert most <= 8, "of a tick, and of one that has just been relieved"
+        assert singles(server) == []
+
     def test_are_counted_each_and_their_lists_beside(self) -> None:
         world, server = deployment()
         for _ in range(10):
@@ -285,7 +306,7 @@ class TestAListThatIsNoHelp:
             world.register(running(), connection="own")
         world.tick_every_minute(until_s=115)
         world.run(115)
-        assert len(server.lists) <= 5 * (len(world.ticks) + 1)
+        assert len(server.lists) <= len(world.ticks) + 1
 
     def test_is_not_asked_for_by_the_successor_of_a_poller_that_has_died(self) -> None:
         world, server = deployment()

@@ -19,11 +19,15 @@ def sketch(*seen_s: float) -> Lengths:
     return reduce(Lengths.added, seen_s, Lengths())
 
 
+def hazard(found: Lengths, age_s: float) -> float:
+    return found.hazard(age_s)[0]
+
+
 def test_nothing_is_known_before_enough_has_been_seen() -> None:
     assert not sketch(*[100.0] * (ENOUGH - 1)).known
     assert sketch(*[100.0] * ENOUGH).known
     assert not Lengths().known
-    assert (Lengths().longest_s, Lengths().hazard(10)) == (0, 0)
+    assert (Lengths().longest_s, hazard(Lengths(), 10)) == (0, 0)
 
 
 @given(st.lists(lengths_s, max_size=50))
@@ -38,15 +42,15 @@ def test_any_length_is_counted_and_none_is_longer_than_the_longest(seen_s: list[
 def test_the_hazard_of_memoryless_lengths_is_their_rate_at_every_age(age_s: float) -> None:
     chance = random.Random(5)
     found = sketch(*[chance.expovariate(1 / 100) for _ in range(500)])
-    assert 0.004 < found.hazard(age_s) < 0.03
+    assert 0.004 < hazard(found, age_s) < 0.03
 
 
 def test_the_hazard_is_nothing_where_no_task_has_ended_and_great_where_all_do() -> None:
     found = sketch(*[100.0 + n % 5 for n in range(200)])
-    assert found.hazard(50) == 0
-    assert found.hazard(95) > 0.1, "the end is near"
-    assert found.hazard(100) > 0.1
-    assert found.hazard(200) == 0
+    assert hazard(found, 50) == 0
+    assert hazard(found, 95) > 0.1, "the end is near"
+    assert hazard(found, 100) > 0.1
+    assert hazard(found, 200) == 0
 
 
 def test_it_stays_small_whatever_it_is_told() -> None:
@@ -58,7 +62,7 @@ def test_it_stays_small_whatever_it_is_told() -> None:
 
 def test_another_model_is_known_after_some_hundreds_of_its_tasks() -> None:
     found = sketch(*[40.0] * 2000, *[300.0] * 600)
-    ends_at_40 = found.hazard(40) * 40 * (2 ** (1 / 16) - 1)
+    ends_at_40 = hazard(found, 40) * 40 * (2 ** (1 / 16) - 1)
     assert ends_at_40 < 0.5, "a task is at work on"
     assert math.isclose(found.longest_s, 300, rel_tol=0.05)
 
@@ -66,3 +70,13 @@ def test_another_model_is_known_after_some_hundreds_of_its_tasks() -> None:
 def test_a_single_straggler_is_forgotten_in_time() -> None:
     found = sketch(5000.0, *[40.0] * 3000)
     assert found.longest_s < 45
+
+
+@pytest.mark.parametrize("weights", [{-1: 4}, {308: 4}, {10**6: 4}, {5: 0}, {5: -4}, {5: 10**6}, {5: float("nan")}])
+def test_what_no_lengths_can_have_made_is_refused(weights: dict[int, int]) -> None:
+    with pytest.raises(ValueError, match="no sketch"):
+        Lengths(weights)
+
+
+def test_the_longest_lengths_are_none_that_is_refused() -> None:
+    assert sketch(*[2 * MAX_LENGTH_S] * 2000).known

@@ -18,7 +18,7 @@ from renderbell.lengths import Lengths
 from renderbell.poll import Poller
 from renderbell.providers import Connection, HttpRequest, HttpResponse, Observation, ProviderState
 from renderbell.store import Lease, Served
-from renderbell.task import Status, Task, advance, set_apart
+from renderbell.task import ErrorCode, Status, Task, advance, set_apart
 from tests.deployment import NOTIFIER, POLLER, Deployment, Said, failed, processing, succeeded
 from tests.virtual import START, VirtualPool
 
@@ -311,6 +311,37 @@ class TestMomentsThatFollowFromLengths:
         assert 90 < kept.longest_s < 120
         first, last = world.polls(tasks[0]), world.polls(tasks[-1])
         assert len(last) < len(first)
+
+    @pytest.mark.parametrize(
+        "weights",
+        [None, {"S": "x"}, {"M": {"x": {"N": "4"}}}, {"M": {"1000000": {"N": "100"}}}, {"M": {"9": {"N": "-100"}}}],
+    )
+    def test_begin_anew_where_what_was_kept_makes_no_sense_and_spoil_no_other_connections(
+        self, weights: dict[str, object] | None
+    ) -> None:
+        """A weight of the millionth bin ended every tick of the poller."""
+        world = self.world(600)
+        world.connect("odd", poll_interval_s=10, poll_least_s=5, poll_most_s=80)
+        item = {"pk": {"S": "CONNECTION#odd"}, "sk": {"S": "LENGTHS#0"}}
+        world.table.put_item(TableName="table", Item=item if weights is None else item | {"weights": weights})
+        task = world.register(processing(), succeeded(100), connection="odd", at_s=1)
+        other = world.register(processing(), at_s=1)
+        world.tick_every_minute(until_s=200)
+        world.run(200)
+        assert world.task(task).status is Status.COMPLETED
+        assert max(gaps(world.polls(other))) >= 70
+        assert sum(world.store.task_lengths(0, ["odd"])["odd"].weights.values()) == 4
+
+    def test_learn_nothing_from_tasks_that_are_refused_in_an_answer_of_success(self) -> None:
+        """Such an answer is no fault of the connection's, and was taken for a task's end by its provider."""
+        world = self.world()
+        task = world.register(processing(), Said(30, b'{"code": 20002, "msg": "no such video"}'), at_s=1)
+        world.tick_every_minute(until_s=400)
+        world.run(400)
+        refused = world.task(task)
+        assert refused.error is not None
+        assert refused.error.code is ErrorCode.PROVIDER_REJECTED
+        assert world.store.task_lengths(0, ["studio"]) == {}
 
     def test_are_the_usual_ones_while_lengths_cannot_be_read_and_nothing_is_lost(self) -> None:
         world = self.world(600)

@@ -105,6 +105,10 @@ def known(*lengths_s: float) -> Lengths:
     return reduce(Lengths.added, lengths_s * 30, Lengths())
 
 
+knowing = st.lists(st.floats(min_value=1, max_value=4000), min_size=1, max_size=6).map(lambda seen: known(*seen))
+young = st.timedeltas(timedelta(0), timedelta(seconds=5000))
+
+
 def polls(schedule: PollSchedule, lengths: Lengths | None, until_s: float, task_id: str = "t") -> list[float]:
     found, moment = [], BORN
     while (moment := next_moment(schedule, BORN, task_id, moment, lengths)) <= at(until_s):
@@ -145,8 +149,8 @@ class TestMomentsThatFollowFromWhatIsKnown:
     def test_a_task_that_is_handed_over_again_and_again_is_never_put_off_for_longer_than_the_most(
         self, schedule: PollSchedule, task_id: str, grid: str | None, sketches: list[Lengths], shares: list[float]
     ) -> None:
-        schedule = replace(schedule, together=grid)
         """Each holder starts from the time that the last one had served, without asking, and knows something else."""
+        schedule = replace(schedule, together=grid)
         assert schedule.most_s is not None
         time, asked = BORN, BORN
         for lengths, share in zip(sketches * 40, shares, strict=False):
@@ -165,6 +169,62 @@ class TestMomentsThatFollowFromWhatIsKnown:
         schedule = replace(schedule, together=grid)
         last = last_moment(schedule, BORN, task_id, BORN + age, lengths)
         assert last <= BORN + age < next_moment(schedule, BORN, task_id, last, lengths)
+
+    @pytest.mark.parametrize("schedule", [*ADAPTING, between(1, 64, 3600)])
+    @given(ids, grids, knowing, st.one_of(young, ages))
+    def test_are_those_points_whose_number_the_stride_at_their_own_age_divides(
+        self, schedule: PollSchedule, task_id: str, grid: str | None, lengths: Lengths, age: timedelta
+    ) -> None:
+        schedule = replace(schedule, together=grid)
+        last = last_moment(schedule, BORN, task_id, BORN + age, lengths)
+        following = next_moment(schedule, BORN, task_id, BORN + age, lengths)
+        step_s, widest = schedule.grid()
+        origin = next_moment(PollSchedule(step_s * widest, together=grid), BORN, task_id, BORN)  # asked by everybody
+
+        def number(moment: datetime) -> int:
+            found = (moment - origin).total_seconds() / step_s
+            assert found == pytest.approx(round(found), abs=1e-5)
+            return round(found)
+
+        def asked(number: int) -> bool:
+            age_s = (origin - BORN).total_seconds() + number * step_s
+            return number % schedule.stride(age_s, lengths)[0] == 0
+
+        first = math.floor((BORN - origin).total_seconds() / step_s) + 1 if last == BORN else number(last)
+        found = [number for number in range(first, number(following) + 1) if asked(number)]
+        assert found == [number(one) for one in (last, following) if one > BORN]
+
+    @pytest.mark.parametrize("schedule", [*ADAPTING, between(1, 64, 3600)])
+    @given(knowing, st.one_of(young, ages), st.floats(0, 1))
+    def test_have_one_distance_between_the_ages_that_are_told_with_it(
+        self, schedule: PollSchedule, lengths: Lengths, age: timedelta, share: float
+    ) -> None:
+        stride, since_s, until_s = schedule.stride(age.total_seconds(), lengths)
+        assert since_s <= age.total_seconds() <= until_s
+        least_s, most_s = max(since_s, 0.0), min(until_s, 1e6)
+        within_s = least_s + (0.001 + 0.998 * share) * (most_s - least_s)
+        assert schedule.stride(within_s, lengths)[0] == stride
+
+    @pytest.mark.parametrize("seen_s", [[100.0] * 30, [1.1**n for n in range(100)], [6000.0 + n for n in range(100)]])
+    def test_are_found_without_a_look_at_each_of_the_thousands_of_points_between_them(
+        self, seen_s: list[float]
+    ) -> None:
+        """10,000 tasks of a connection with the widest bounds took a holder 40 s of its minute to take over."""
+        looked = 0
+
+        class Counting(Lengths):
+            def hazard(self, age_s: float) -> tuple[float, float, float]:
+                nonlocal looked
+                looked += 1
+                return super().hazard(age_s)
+
+        lengths = Counting(reduce(Lengths.added, seen_s, Lengths()).weights)
+        schedule = PollSchedule(64, 1, 4096)
+        for age_s in (10, 50, 1000, 3000, 7000, 100_000, 600_000):
+            looked = 0
+            moment = next_moment(schedule, BORN, "t", at(age_s), lengths)
+            last_moment(schedule, BORN, "t", moment - timedelta(seconds=1), lengths)
+            assert looked <= 150
 
     @given(ids, ages)
     def test_of_which_nothing_is_known_are_the_usual_interval_apart(self, task_id: str, age: timedelta) -> None:

@@ -17,7 +17,7 @@ from renderbell.errors import ProviderAuthError, ProviderError, ProviderUnavaila
 from renderbell.lengths import Lengths
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
-from renderbell.task import LAST_POLL_GRACE_S, Status, Step, Task, past_grace
+from renderbell.task import LAST_POLL_GRACE_S, ErrorCode, Status, Step, Task, past_grace
 
 INDEX_LAG_S = 15.0  # an index shows a write at most this late
 LOOK_LAG_S = 5.0  # what a look shows is at most this old
@@ -31,6 +31,7 @@ YIELD_S = 3.0  # how long a worker whose tasks have all failed leaves a probe to
 APART_WITHIN_S = 10.0  # how long a poll apart from the others may wait for its connection's rate
 LIST_FROM = 3  # tasks that are due; fewer are asked for singly
 LISTED_A_POLL = 25  # tasks that a list may hold for each one that it answers for: reading more costs as much as a poll
+LEARNED_WITHIN = 2  # widest intervals in which a task has ended
 MAX_PAUSE_S = 604_800.0  # between two polls of a connection, whatever its rate: no task has a later deadline
 
 
@@ -57,6 +58,7 @@ class _Entry:
     flying: bool = False
     apart: bool = False  # it is not asked among the others
     heeded: datetime | None = None  # the last hint that a poll has followed
+    missed: datetime | None = None  # its first moment since it was last heard of, where that was left out or in vain
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,15 @@ class _Lane:
         return None if waits else self.lengths
 
     def learn(self, task: Task, moment: datetime, now: datetime) -> None:
-        """Counts how long a task took that a poll at its moment has found ended: since the one before it."""
-        if self.lengths is not None and moment > task.created_at:
-            before = self.last(task, moment - timedelta(microseconds=1))
+        """Counts how long a task took that has been found ended: since the moment before its first that was not heard.
+
+        Where that is long ago, as after an outage, it may have ended at any time, and says nothing.
+        """
+        if self.lengths is None or moment <= task.created_at:
+            return
+        before = self.last(task, moment - timedelta(microseconds=1))
+        step_s, widest = self.terms.schedule.grid()
+        if (now - before).total_seconds() <= LEARNED_WITHIN * widest * step_s:
             lengths_s = [(time - task.created_at).total_seconds() for time in (before, now)]
             self.lengths, self.learned = self.lengths.added(sum(lengths_s) / 2), True
 
@@ -222,9 +230,9 @@ class Agenda:
             return
         lane = self._lane(task.connection, now)
         moment = lane.last(task, now)  # several missed ones are one poll
-        if base is not None:
-            moment = max(lane.next(task, base - timedelta(microseconds=1)), moment)
-        entry = self._entries[task.task_id] = _Entry(task, moment)
+        first = moment if base is None else lane.next(task, base - timedelta(microseconds=1))
+        moment = max(first, moment)
+        entry = self._entries[task.task_id] = _Entry(task, moment, missed=first if first < moment else None)
         if task.hint is not None and base is not None and task.hint.at < base - timedelta(seconds=INDEX_LAG_S):
             entry.heeded = task.hint.at
         heapq.heappush(self._ends, (task.expires_at + timedelta(seconds=LAST_POLL_GRACE_S), task.task_id))
@@ -574,8 +582,10 @@ class Agenda:
                 self._drop(task_id, entry.task.version)
             else:
                 newer = saved if saved.version >= entry.task.version else entry.task
-                if newer.step is not Step.POLL and newer.status is not Status.EXPIRED and error is None:
-                    lane.learn(entry.task, flight.moment, now)
+                missed = entry.missed or flight.moment
+                if _states_its_end(newer) and error is None:
+                    lane.learn(entry.task, missed, now)
+                entry.missed = missed if error is not None else None
                 self._settle(entry, newer, self._next(newer, lane, now), asked_at=now)
         changed = judged and self._judge(lane, flight.started_at, error, now)
         return (lane.name, lane.health) if changed else None
@@ -697,6 +707,13 @@ class Agenda:
 def _is_slow(terms: Terms) -> bool:
     """Whether a connection's rate lets so few polls through that a holder may come to one or two."""
     return terms.max_polls_per_s is not None and 1 / terms.max_polls_per_s > APART_WITHIN_S
+
+
+def _states_its_end(task: Task) -> bool:
+    """Whether a task has ended by its provider's word, and not because there was none."""
+    silent = {ErrorCode.PROVIDER_TASK_LOST, ErrorCode.PROVIDER_REJECTED}
+    ended = task.step is not Step.POLL and task.status is not Status.EXPIRED
+    return ended and (task.error is None or task.error.code not in silent)
 
 
 def _pages(tasks: int, rate: float | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -135,9 +136,12 @@ def ask_list(
     wanted: Collection[str],
     *,
     pages: int = MAX_PAGES,
+    most: float = math.inf,
     timeout_s: float = LIST_TIMEOUT_S,
 ) -> Heard:
     """Asks for a connection's list until all wanted ids are found, or for as many pages as are allowed.
+
+    None is asked for after more than so many tasks have been read.
 
     What goes wrong is no exception, and no error of a task either: that is what asking singly brings.
     """
@@ -153,7 +157,9 @@ def ask_list(
         if connection is None or lister is None:
             return Heard({}, 0, 0, complete=False)
         secrets = secrets_of(connection)
-        while more and requests < min(pages, MAX_PAGES) and len(running.keys() | unclear) < len(wanted):
+        while more and requests < min(pages, MAX_PAGES) and count <= most:
+            if len(running.keys() | unclear) >= len(wanted):
+                break
             request = lister.list_request(connection, requests + 1)
             left_s = (until - clock()).total_seconds()
             if left_s <= 0:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from aws_lambda_powertools import Logger
 
-from renderbell.agenda import Apart, Group
+from renderbell.agenda import LISTED_A_POLL, Apart, Group
 from renderbell.ask import POLL_TIMEOUT_S, Asked, Connections, Fetch, ask_list, ask_provider
 from renderbell.delivery import Delivery
 from renderbell.endpoints import Endpoint
@@ -189,6 +189,7 @@ class Jobs:
                     group.connection,
                     wanted,
                     pages=group.pages,
+                    most=LISTED_A_POLL * len(group.tasks),  # a longer one is given up in any case
                     timeout_s=timeout_s,
                 )
                 now = self.clock()

@@ -10,6 +10,7 @@ the pool's threads do the blocking work and hand back what they found.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from typing import Protocol
 from aws_lambda_powertools import Logger
 
 from renderbell.agenda import INDEX_LAG_S, Agenda, Apart, Terms, most_in_flight
-from renderbell.ask import LIST_TIMEOUT_S, POLL_TIMEOUT_S, Connections, Fetch
+from renderbell.ask import LIST_TIMEOUT_S, POLL_TIMEOUT_S, Asked, Connections, Fetch
 from renderbell.errors import ConfigurationError
 from renderbell.jobs import (
     KEPT_TOGETHER,
@@ -52,6 +53,9 @@ SETTLING_S = 10.0  # what the function's time limit leaves after the tick's end,
 CAREFUL_AFTER = 2  # holders in a row that have died: AWS ends a process now and then, a task does it each time
 CAREFUL_CONCURRENCY = 12  # with the connections' own threads at most 28 in flight, of whom all become suspects
 NOTE_EVERY_S = 0.25
+KEEPERS = (
+    4  # threads that store what lists have changed: looks and renewals are left as many, however slow the table is
+)
 MAX_SUSPECTS = 300  # in the lease: 10 kB of an item's 400
 GROUPS = 8  # into which suspects are put that have not been asked apart before: 80 s at most
 UNKNOWN_SCHEDULE = PollSchedule(30.0)  # for tasks of a connection that is not configured
@@ -158,6 +162,8 @@ class _Tick:
         self._dead: set[str] = set()  # connections that failed a poll apart from the others
         self._polls = 0
         self._jobs = 0
+        self._to_keep: deque[Sequence[tuple[Task, Asked]]] = deque()  # what lists have changed, in parts
+        self._keepers = 0
 
     # -- the tick's course ------------------------------------------------------------------------------------------
 
@@ -407,6 +413,8 @@ class _Tick:
                 case ByList():
                     self._listed(message, now)
                 case Kept():
+                    self._keepers -= 1
+                    self._keep()
                     for polled in message.polled:
                         self._polled(polled, now)
                 case NotProbed():
@@ -466,8 +474,14 @@ class _Tick:
             self._p.count("Polls", len(message.unchanged))
         for task in message.unchanged:
             self._ended(self._agenda.finish(task.task_id, task, None, now))
-        for start in range(0, len(message.changed), KEPT_TOGETHER):
-            self._submit(self._work.keep(message.changed[start : start + KEPT_TOGETHER]))
+        changed = message.changed
+        self._to_keep += [changed[at : at + KEPT_TOGETHER] for at in range(0, len(changed), KEPT_TOGETHER)]
+        self._keep()
+
+    def _keep(self) -> None:
+        while self._to_keep and self._keepers < KEEPERS:
+            self._keepers += 1
+            self._submit(self._work.keep(self._to_keep.popleft()))
 
     def _polled_apart(self, message: PolledApart, now: datetime) -> None:
         polled = message.polled

@@ -51,21 +51,29 @@ class PollSchedule:
         step_s = self.least_s or self.interval_s
         return step_s, round((self.most_s or self.interval_s) / step_s)
 
-    def stride(self, age_s: float, lengths: Lengths | None) -> int:
+    def stride(self, age_s: float, lengths: Lengths | None) -> tuple[int, float, float]:
         """How many points of the finest grid lie between two polls at an age: a power of two.
 
         Polling every d seconds finds an end d/2 late; with the hazard h, polls and lateness together cost least where
         d grows with 1/sqrt(h). Past all that is known, a task is asked for in proportion to how late it is. Source of
-        the weight: docs/decisions.md.
+        the weight: docs/decisions.md. With it, the ages between which it is the same for sure.
         """
+        if lengths is None or not lengths.known or not self.adapts:
+            return self._within(self.interval_s), -math.inf, math.inf
+        late_s = age_s - lengths.longest_s
+        if late_s <= 0:
+            hazard, since_s, until_s = lengths.hazard(age_s)
+            wished_s = math.sqrt(self.interval_s / POLLS_WEIGHT / hazard) if hazard else math.inf
+            return self._within(wished_s), since_s, until_s
+        points = self._within(max(self.interval_s, late_s / LATE_SHARE))
         step_s, widest = self.grid()
-        wished_s = self.interval_s
-        if lengths is not None and lengths.known and widest > 1:
-            hazard = lengths.hazard(age_s)
-            if age_s > lengths.longest_s:
-                wished_s = max(self.interval_s, (age_s - lengths.longest_s) / LATE_SHARE)
-            else:
-                wished_s = math.sqrt(self.interval_s / POLLS_WEIGHT / hazard) if hazard else math.inf
+        since_s = points * step_s * LATE_SHARE if points * step_s > self.interval_s else 0.0
+        until_s = points * 2 * step_s * LATE_SHARE if points < widest else math.inf
+        return points, lengths.longest_s + since_s, lengths.longest_s + until_s
+
+    def _within(self, wished_s: float) -> int:
+        """How many points lie in the widest distance that is no longer than what is wished for."""
+        step_s, widest = self.grid()
         points = 1
         while points * 2 <= widest and points * 2 * step_s <= wished_s:
             points *= 2
@@ -108,9 +116,9 @@ def next_moment(
         return created_at
     points = _Points(schedule, created_at, task_id, lengths)
     n = max(points.first, points.before(after))
-    while not (points.asked(n) and points.at(n) > after):
+    while points.at(n) <= after:
         n += 1
-    return points.at(n)
+    return points.at(points.asked_from(n))
 
 
 def last_moment(
@@ -119,8 +127,9 @@ def last_moment(
     """The latest polling moment at or before `until`; the task's creation if there is none."""
     points = _Points(schedule, created_at, task_id, lengths)
     n = points.before(until) + 1
-    while n >= points.first and not (points.asked(n) and points.at(n) <= until):
+    while points.at(n) > until:
         n -= 1
+    n = points.asked_until(n)
     return points.at(n) if n >= points.first else created_at
 
 
@@ -155,10 +164,31 @@ class _Points:
     def at(self, n: int) -> datetime:
         return self._origin + timedelta(seconds=(self._start + n) * self._step_s)
 
-    def asked(self, n: int) -> bool:
-        """Whether a point is a polling moment."""
+    def asked_from(self, n: int) -> int:
+        """The first polling moment's number, from this point on.
+
+        It leaps: a widest interval may have 4,096 points, and a holder looks for the moments of thousands of tasks.
+        """
+        while True:
+            age_s, (stride, _, until_s) = self._stride(n)
+            ahead = -(n + self._offset) % stride
+            if not ahead:
+                return n
+            n += max(1, math.floor(min(ahead, (until_s - age_s) / self._step_s)))
+
+    def asked_until(self, n: int) -> int:
+        """The last polling moment's number, up to this point; less than `first` if there is none."""
+        while n >= self.first:
+            age_s, (stride, since_s, _) = self._stride(n)
+            behind = (n + self._offset) % stride
+            if not behind:
+                return n
+            n -= max(1, math.floor(min(behind, (age_s - since_s) / self._step_s)))
+        return n
+
+    def _stride(self, n: int) -> tuple[float, tuple[int, float, float]]:
         age_s = (self._start + n) * self._step_s - self._born_s
-        return (n + self._offset) % self._schedule.stride(age_s, self._lengths) == 0
+        return age_s, self._schedule.stride(age_s, self._lengths)
 
 
 @dataclass(frozen=True, slots=True)

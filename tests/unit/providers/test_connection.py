@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from renderbell.errors import ConfigurationError
@@ -151,6 +153,30 @@ def test_the_connections_interval_goes_before_the_specs_before_the_types() -> No
     spec = GENERIC_SPEC | {"poll_interval_s": 20}
     assert poll_schedule_for(connection("generic", spec=spec)).interval_s == 20
     assert poll_schedule_for(connection("generic", spec=spec, poll_interval_s=7)).interval_s == 7
+
+
+seconds = st.one_of(st.none(), st.floats(1, 3600), st.sampled_from([1, 2, 5, 10, 20, 30, 60, 3600]))
+
+
+@pytest.mark.parametrize("type_", PROVIDERS)
+@given(seconds, seconds, seconds, seconds)
+def test_whatever_intervals_a_connection_may_have_there_is_a_schedule_within_them(
+    type_: str, interval_s: float | None, least_s: float | None, most_s: float | None, spec_s: float | None
+) -> None:
+    """A spec's interval of 10 s below a `poll_least_s` of 20 raised, and with it ended every tick of the poller."""
+    fields = {"poll_interval_s": interval_s, "poll_least_s": least_s, "poll_most_s": most_s}
+    spec = {"spec": GENERIC_SPEC | {"poll_interval_s": spec_s}} if type_ == "generic" else {}
+    try:
+        account = connection(type_, **fields, **spec)
+    except ValidationError:
+        given_s = [one for one in (least_s, interval_s, most_s) if one is not None]
+        assert given_s != sorted(given_s)
+        return
+    schedule = poll_schedule_for(account)
+    step_s, points = schedule.grid()
+    assert (least_s or 1) <= step_s * 1.000001
+    assert step_s <= schedule.interval_s <= step_s * points <= (most_s or 3600) * 1.000001
+    assert interval_s is None or schedule.interval_s == interval_s
 
 
 def test_an_unknown_type_has_no_interval() -> None:

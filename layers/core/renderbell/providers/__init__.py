@@ -124,6 +124,6 @@ def _schedule_of(connection: Connection) -> PollSchedule:
     least_s, most_s = connection.poll_least_s, connection.poll_most_s
     if least_s is None and most_s is None:
         return PollSchedule(given_s) if given_s else provider.poll_schedule
-    interval_s = given_s or max(provider.poll_schedule.interval_s, least_s or 0.0)
+    interval_s = max(given_s or provider.poll_schedule.interval_s, least_s or 0.0)  # a spec's may lie outside, too
     interval_s = min(interval_s, most_s or interval_s)
     return between(least_s or interval_s, interval_s, most_s or interval_s)

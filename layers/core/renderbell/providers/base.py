@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from urllib3 import HTTPHeaderDict
 
+from renderbell.errors import ProviderProtocolError
 from renderbell.providers.reading import Answer, storable, time_of, zone_of
 from renderbell.providers.spec import GenericSpec
 from renderbell.schedule import PollSchedule
@@ -26,6 +27,7 @@ from renderbell.signing import key_of
 
 GENERIC = "generic"
 MAX_TASK_ID_BYTES = 2048
+MAX_LISTED = 20_000  # tasks on a page: of 2 MiB some 100 bytes each
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64  # of Standard Webhooks
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
@@ -299,7 +301,12 @@ def id_in_answer(value: str | int | None) -> str | None:
 
 
 def listed(found: Iterable[tuple[str, Observation | None]], *, count: int, more: bool) -> Listed:
-    """A page of a list from what it says of each task, by id; None is what cannot be read."""
+    """A page of a list from what it says of each task, by id; None is what cannot be read.
+
+    Nothing of it is looked at where it is absurdly long: that could take seconds.
+    """
+    if count > MAX_LISTED:
+        raise ProviderProtocolError(f"a page of {count} tasks")
     running: dict[str, Observation] = {}
     unclear: set[str] = set()
     for name, seen in found:

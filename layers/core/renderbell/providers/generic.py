@@ -87,7 +87,7 @@ class Generic:
         if not isinstance(items, list):
             raise answer.unreadable("no list of tasks in the answer")
         more = bool(items) if listing.more is None else listing.more.search(document) is True
-        tasks = [(_id_of(listing, item), item) for item in items]
+        tasks = ((_id_of(listing, item), item) for item in items)
         return listed(
             (
                 (name, _seen(connection, spec, answer, document, item))
