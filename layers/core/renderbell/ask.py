@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from traceback import format_tb
 from typing import Protocol
 
@@ -235,11 +236,12 @@ def _redact(error: ProviderError, secrets: frozenset[str]) -> None:
         error.raw = redacted(error.raw, secrets)
 
 
+_redacted_name = lru_cache(maxsize=256)(redacted)  # a provider has few models
+
+
 def _without_secrets(observation: Observation, secrets: frozenset[str]) -> Observation:
-    if observation.error is None and observation.model is None:
-        return observation
-    return replace(
-        observation,
-        error=observation.error and redacted(observation.error, secrets),
-        model=observation.model and redacted(observation.model, secrets),
-    )
+    error = observation.error and redacted(observation.error, secrets)
+    model = observation.model and _redacted_name(observation.model, secrets)
+    if (error, model) == (observation.error, observation.model):
+        return observation  # nearly always: a copy takes longer than the reading
+    return replace(observation, error=error, model=model)

@@ -426,23 +426,27 @@ def relinked(task: Task, observation: Observation) -> Task:
 
 
 def _observed(task: Task, observation: Observation, now: datetime) -> Task:
-    known = replace(
+    match observation.state:
+        case ProviderState.FAILED:
+            message = _clip(observation.error or "the provider gave no reason")
+            error = TaskError(ErrorCode.PROVIDER_FAILED, message)
+            return _end(_known(task, observation), Status.FAILED, "the provider failed", now, error)
+        case ProviderState.CANCELLED:
+            return _end(_known(task, observation), Status.CANCELLED, "cancelled at the provider", now)
+        case ProviderState.SUCCEEDED:
+            return _succeeded(_known(task, observation), observation, now)
+        case _:
+            return _running(task, observation, now)
+
+
+def _known(task: Task, observation: Observation) -> Task:
+    """The task with what an observation tells beside its state."""
+    return replace(
         task,
         model=_clip(observation.model) if observation.model else task.model,
         duration_s=observation.duration_s if _is_length(observation.duration_s) else task.duration_s,
         provider_times={**task.provider_times, **observation.provider_times} or task.provider_times,
     )
-    match observation.state:
-        case ProviderState.FAILED:
-            message = _clip(observation.error or "the provider gave no reason")
-            error = TaskError(ErrorCode.PROVIDER_FAILED, message)
-            return _end(known, Status.FAILED, "the provider failed", now, error)
-        case ProviderState.CANCELLED:
-            return _end(known, Status.CANCELLED, "cancelled at the provider", now)
-        case ProviderState.SUCCEEDED:
-            return _succeeded(known, observation, now)
-        case _:
-            return _running(task, known, observation, now)
 
 
 def _succeeded(known: Task, observation: Observation, now: datetime) -> Task:
@@ -466,7 +470,7 @@ def _succeeded(known: Task, observation: Observation, now: datetime) -> Task:
     return replace(known, streak=streak, last_poll_error=None, due_at=now + timedelta(seconds=NO_FILE_LOOK_S))
 
 
-def _running(task: Task, known: Task, observation: Observation, now: datetime) -> Task:
+def _running(task: Task, observation: Observation, now: datetime) -> Task:
     starts = observation.state is ProviderState.PROCESSING and task.status is Status.QUEUED
     progress = _furthest(task.progress, observation.progress)
     frames = _frames(observation) or task.frames
@@ -474,6 +478,7 @@ def _running(task: Task, known: Task, observation: Observation, now: datetime) -
     tells = moved and (task.progress_at is None or (now - task.progress_at).total_seconds() >= PROGRESS_EVERY_S)
     if not (starts or tells or task.streak or task.last_poll_error):
         return task
+    known = _known(task, observation)
     after = _move(known, Status.PROCESSING, "the provider started", now) if starts else known
     return replace(
         after,
