@@ -172,15 +172,20 @@ ALLOWED = {
     "connections": {f"{_POWERTOOLS}.utilities.parameters.SSMProvider"},
     "dial": {  # it makes the connections
         *("certifi.where", "concurrent.futures.Future", "errno", "logging", "socket", "ssl", "time.monotonic"),
-        *("http.client.BadStatusLine", "http.client.HTTPMessage", "http.client.HTTPResponse"),
-        *("io.BufferedReader", "io.RawIOBase", "threading.Lock", "threading.Thread", "threading.local"),
+        *("http.client.BadStatusLine", "http.client.HTTPException", "http.client.HTTPMessage"),
+        *("http.client.HTTPConnection", "http.client.HTTPConnection.getresponse", "http.client.HTTPResponse"),
+        *("http.client.LineTooLong", "http.client.UnknownProtocol", "email.parser.Parser"),
+        *("io.BufferedIOBase", "io.BufferedReader", "io.RawIOBase"),
+        *("select.POLLIN", "select.POLLOUT", "select.poll"),
+        *("threading.Lock", "threading.Thread", "threading.local"),
         *("urllib3.HTTPConnectionPool", "urllib3.HTTPSConnectionPool", "urllib3.HTTPResponse"),
         *("urllib3.connection.HTTPConnection", "urllib3.connection.HTTPSConnection"),
         *(f"urllib3.exceptions.{name}Error" for name in ("ConnectTimeout", "NameResolution", "NewConnection")),
         "urllib3.util.ssl_.create_urllib3_context",
     },
     "egress": {  # it sends over them
-        *("http.cookiejar.DefaultCookiePolicy", "time.monotonic"),
+        *("http.client.HTTPException", "http.client.HTTPResponse", "http.cookiejar.DefaultCookiePolicy"),
+        *("time.monotonic", "urllib3.HTTPHeaderDict", "urllib3.HTTPResponse"),
         *("requests.PreparedRequest", "requests.Request", "requests.Response", "requests.Session"),
         *("requests.adapters.HTTPAdapter", "urllib3.BaseHTTPResponse", "urllib3.HTTPConnectionPool"),
         *("urllib3.PoolManager", "urllib3.exceptions.DecodeError", "urllib3.util.Retry"),
@@ -194,13 +199,16 @@ ALLOWED = {
     },
     "functions.notifier": HANDLER,
     "functions.poller": HANDLER,
-    "providers.base": {"urllib3.HTTPHeaderDict"},
+    "providers.base": {"http.client.HTTPMessage", "urllib3.HTTPHeaderDict"},
     "providers.spec": {"jmespath.compile", "jmespath.exceptions.JMESPathError"},
     "refresh": {"botocore.exceptions.ClientError", "threading.Lock", "threading.Thread"},
     "store.answers": {"zlib.compress", "zlib.decompress"},
     "store.table": {"botocore.exceptions.ClientError", "random.uniform", "time.sleep"},
     "telemetry": {f"{_POWERTOOLS}.Metrics", f"{_POWERTOOLS}.metrics.MetricUnit", "threading.Lock"},
-    "threads": {"concurrent.futures.ThreadPoolExecutor", "queue.Empty", "queue.SimpleQueue"},
+    "threads": {
+        *("concurrent.futures.ThreadPoolExecutor", "queue.Empty", "queue.SimpleQueue"),
+        *("threading.Thread", "time.sleep"),
+    },
 }
 CLIENTS = {"PollClient", "Downloader", "WebhookClient"}
 DYNAMIC = {"__import__", "__builtins__", "eval", "exec", "import_module", "importlib", "pkgutil", "runpy"}

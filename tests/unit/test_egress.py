@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from http.client import HTTPResponse as PlainResponse
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
@@ -108,6 +109,8 @@ def test_urllib3_still_has_the_private_names_that_the_vetting_hangs_on() -> None
     assert callable(urllib3.connection.HTTPConnection._new_conn)
     assert urllib3.connection.HTTPSConnection._new_conn is urllib3.connection.HTTPConnection._new_conn
     assert version("urllib3").startswith("2.")
+    for name in ("_read_status", "_check_close", "_read_next_chunk_size"):
+        assert callable(getattr(PlainResponse, name))
 
 
 def test_the_user_agent_names_the_projects_version() -> None:
@@ -433,6 +436,23 @@ def test_a_receiver_that_takes_nothing_ends_the_attempt_on_time() -> None:
         got = WebhookClient(LOCAL).post(f"{server.url}/", {}, b"x" * 50_000_000, LIMIT_S)
         assert got.error == "timeout"
         assert monotonic() - began < IN_TIME_S
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+def test_a_body_that_a_slow_receiver_takes_bit_by_bit_arrives_whole(tls: TLSFiles, with_tls: bool) -> None:
+    body = bytes(range(256)) * 60_000
+    taken: list[bytes] = []
+
+    def slow(visit: Visit) -> None:
+        visit.closing.wait(0.2)  # until nothing more fits into the system's buffers
+        taken.append(visit.request().partition(b"\r\n\r\n")[2])
+        visit.send(answer())
+
+    with raw_server(slow, tls.server if with_tls else None) as server:
+        client = WebhookClient(LOCAL, resolver=Names({TLS_HOST: "127.0.0.1"}), ca_file=tls.ca_file)
+        url = f"http{'s' if with_tls else ''}://{TLS_HOST}:{server.port}/"
+        assert client.post(url, {}, body).status == 200
+    assert taken == [body]
 
 
 def test_a_name_lookup_that_hangs_ends_on_time_and_is_shared() -> None:

@@ -6,13 +6,14 @@ cannot differ (DNS rebinding). The connection keeps the host's name: Host, SNI a
 A `timeout=` of urllib3 or requests counts per socket read, so a server that drips a byte at a time is waited for
 without end. Here every read and write of a socket, the TLS handshake included, is given what is left of the exchange's
 time; no timer and no thread is needed, and what runs out of time raises where it happens instead of looking like the
-end of an answer.
+end of an answer. The sockets do not block, and are waited for where that is needed: setting a time-out is a system
+call, at each of which another thread takes the interpreter.
 
 What stays open for the next request must be at its very beginning, or one task gets another's answer: interim answers
 are read past, and a connection with anything unexpected on it is not used again.
 
-`_new_conn` and `_dns_host` are private names of urllib3 2, `_read_next_chunk_size` one of http.client; a test fails if
-they vanish.
+`_new_conn` and `_dns_host` are private names of urllib3 2; `_read_status`, `_check_close` and `_read_next_chunk_size`
+are http.client's. A test fails if they vanish.
 """
 
 from __future__ import annotations
@@ -21,19 +22,23 @@ import errno
 import io
 import logging
 import math
+import re
+import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from email.parser import Parser
 from functools import lru_cache
-from http.client import BadStatusLine, HTTPMessage
+from http.client import BadStatusLine, HTTPException, HTTPMessage, LineTooLong, UnknownProtocol
+from http.client import HTTPConnection as PlainConnection
 from http.client import HTTPResponse as PlainResponse
 from ipaddress import ip_address
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import certifi
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
@@ -47,7 +52,18 @@ from renderbell.errors import AddressRefusedError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["Exchange", "Guard", "Lookup", "Resolver", "SocketAddress", "exchanging", "resolve", "tls_context", "vetted"]
+__all__ = [
+    "Exchange",
+    "Guard",
+    "Lookup",
+    "Resolver",
+    "SocketAddress",
+    "Whole",
+    "exchanging",
+    "resolve",
+    "tls_context",
+    "vetted",
+]
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 Resolver = Callable[[str, int], Sequence[SocketAddress]]
@@ -55,6 +71,11 @@ Resolver = Callable[[str, int], Sequence[SocketAddress]]
 _JOIN_S = 2.0  # a lookup that began this recently is shared
 _MAX_INTERIM = 20  # interim answers that are read past
 _SWITCHING_PROTOCOLS = 101  # what follows is no HTTP
+_WITHOUT_BODY = frozenset({204, 304})
+_MAX_LINE = 65536  # as http.client has it, and the next
+_MAX_HEADERS = 100
+_ENDS = frozenset({b"\r\n", b"\n", b""})
+_PLAIN_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*?)[ \t]*\r\n")
 
 
 def resolve(host: str, port: int) -> Sequence[SocketAddress]:
@@ -168,43 +189,87 @@ def _present() -> Exchange:
 
 class _TimedSocket(socket.socket):
     exchange: Exchange = _NO_TIME
+    asked: bool = False  # has just sent, so that nothing can have come yet
     paused: bool = False  # brings nothing more, without waiting
     spoilt: bool = False  # has brought what nobody asked for
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
-        _check_pause(self)
-        _arm(self)
-        return super().recv_into(buffer, nbytes, flags)
+        _begin_reading(self)
+        while True:
+            try:
+                return super().recv_into(buffer, nbytes, flags)
+            except BlockingIOError:
+                _wait(self, select.POLLIN)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
-        _arm(self)
-        super().sendall(data, flags)
+        left = memoryview(data).cast("B")
+        while left:
+            _ = self.exchange.left_s
+            try:
+                left = left[super().send(left, flags) :]
+            except BlockingIOError:
+                _wait(self, select.POLLOUT)
+        self.asked = True
+
+    def settimeout(self, value: float | None) -> None:
+        if self.exchange is _NO_TIME:
+            super().settimeout(value)
 
 
 class _TimedSSLSocket(ssl.SSLSocket):
     exchange: Exchange = _NO_TIME
+    asked: bool = False
     paused: bool = False
     spoilt: bool = False
+    filled: bool = False  # the last read took all there was room for, so more may have been decrypted
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int | None = None, flags: int = 0) -> int:
-        _check_pause(self)
-        _arm(self)
-        return super().recv_into(buffer, nbytes, flags)
+        _begin_reading(self)
+        while True:
+            try:
+                count: int = super().recv_into(buffer, nbytes, flags)
+                self.filled = count >= (nbytes or len(memoryview(buffer)))
+                return count
+            except ssl.SSLWantReadError:
+                _wait(self, select.POLLIN)
+            except ssl.SSLWantWriteError:
+                _wait(self, select.POLLOUT)
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:  # sendall goes through it
-        _arm(self)
-        return super().send(data, flags)
+        while True:
+            _ = self.exchange.left_s
+            try:
+                sent = super().send(data, flags)
+            except ssl.SSLWantReadError:
+                _wait(self, select.POLLIN)
+            except ssl.SSLWantWriteError:
+                _wait(self, select.POLLOUT)
+            else:
+                self.asked = True
+                return sent
+
+    def settimeout(self, value: float | None) -> None:
+        if self.exchange is _NO_TIME:
+            super().settimeout(value)
 
 
-def _check_pause(sock: _TimedSocket | _TimedSSLSocket) -> None:
+def _begin_reading(sock: _TimedSocket | _TimedSSLSocket) -> None:
     if sock.paused:
         raise BlockingIOError(errno.EAGAIN, "paused")
+    if sock.asked:  # a try now would be in vain, and gives other threads the interpreter
+        sock.asked = False
+        _wait(sock, select.POLLIN)
+    else:
+        _ = sock.exchange.left_s
 
 
-def _arm(sock: _TimedSocket | _TimedSSLSocket) -> None:
-    """Gives the next operation what is left of the exchange's time, whatever urllib3 has set."""
+def _wait(sock: _TimedSocket | _TimedSSLSocket, event: int) -> None:
+    """Waits until a socket can go on, for what is left of the exchange's time; raises `TimeoutError`."""
     exchange = sock.exchange
-    sock.settimeout(min(exchange.left_s, exchange.idle_s))
+    poller = select.poll()
+    poller.register(sock, event)
+    if not poller.poll(math.ceil(1000 * min(exchange.left_s, exchange.idle_s))):
+        raise TimeoutError("the time limit passed")
 
 
 class _Reader(io.BufferedReader):
@@ -234,15 +299,36 @@ class _FinalResponse(PlainResponse):
         self.fp = _Reader(self.fp.detach(), sock)
 
     def begin(self) -> None:
+        """Reads the status and the headers, and how long the body is; as http.client does, with a faster parser."""
+        if self.headers is not None:
+            return
+        self.headers = self.msg = self._read_head()
+        coding = self.headers.get("Transfer-Encoding")
+        lengths = self.headers.get_all("Content-Length", [])
+        self.chunked = coding is not None and coding.lower() == "chunked"
+        self.chunk_left = None
+        self.length = None if self.chunked or not lengths else _length_of(lengths[0])
+        if self.status in _WITHOUT_BODY or self._method == "HEAD":
+            self.length = 0
+        # A body may end elsewhere than we think, or only the connection's end tells.
+        doubtful = self.headers.defects or len(lengths) > 1 or (coding is not None and (not self.chunked or lengths))
+        endless = self.length is None and not self.chunked
+        self.will_close = bool(doubtful) or endless or self._check_close()
+
+    def _read_head(self) -> HTTPMessage:
         for _ in range(_MAX_INTERIM + 1):
-            super().begin()
-            if self.status >= 200:
-                self.will_close = self.will_close or _is_doubtful(self.headers)
-                return
-            if self.status == _SWITCHING_PROTOCOLS:
+            version, status, reason = self._read_status()  # type: ignore[attr-defined]
+            if not version.startswith("HTTP/1."):
+                raise UnknownProtocol(version)
+            headers = _read_headers(self.fp)
+            if status >= 200:
+                self.version = 10 if version == "HTTP/1.0" else 11
+                self.code = self.status = status
+                self.reason = reason.strip()
+                return headers
+            if status == _SWITCHING_PROTOCOLS:
                 break
-            self.headers = None  # type: ignore[assignment]  # with any, it does not begin
-        raise BadStatusLine(f"{self.status} is no final answer")
+        raise BadStatusLine(f"{status} is no final answer")
 
     def _read_next_chunk_size(self) -> int:
         size: int = super()._read_next_chunk_size()  # type: ignore[misc]
@@ -251,11 +337,31 @@ class _FinalResponse(PlainResponse):
         return size
 
 
-def _is_doubtful(headers: HTTPMessage) -> bool:
-    """Whether an answer may end elsewhere than http.client thinks."""
-    lengths = len(headers.get_all("Content-Length", []))
-    coding = headers.get("Transfer-Encoding")
-    return bool(headers.defects) or lengths > 1 or (coding is not None and (coding.lower() != "chunked" or lengths > 0))
+def _length_of(text: str) -> int | None:
+    try:
+        length = int(text)
+    except ValueError:
+        return None
+    return length if length >= 0 else None
+
+
+def _read_headers(file: io.BufferedIOBase) -> HTTPMessage:
+    """An answer's headers; what does not look plain is left to the parser of the standard library."""
+    lines: list[bytes] = []
+    while (line := file.readline(_MAX_LINE + 1)) not in _ENDS:
+        if len(line) > _MAX_LINE:
+            raise LineTooLong("header line")
+        lines.append(line)
+        if len(lines) > _MAX_HEADERS:
+            raise HTTPException(f"got more than {_MAX_HEADERS} headers")
+    message = HTTPMessage()
+    for line in lines:
+        plain = _PLAIN_HEADER.fullmatch(line)
+        if plain is None:
+            text = b"".join([*lines, b"\r\n"]).decode("iso-8859-1")
+            return Parser(_class=HTTPMessage).parsestr(text)
+        message.set_raw(plain[1].decode(), plain[2].decode())
+    return message
 
 
 @lru_cache(maxsize=8)
@@ -271,13 +377,27 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
 class Guard:
     """What a pool's connections may reach, and whether they stay open for the next request.
 
-    `ca_file` holds the certificate authorities to trust instead of certifi's.
+    `ca_file` holds the certificate authorities to trust instead of certifi's. With `read` an answer is read to its end
+    where it is received, and comes as a `Whole`.
     """
 
     permits: Permits
     keep_alive: bool
     lookup: Lookup = field(default_factory=Lookup)
     ca_file: str | None = None
+    read: Callable[[PlainResponse], bytes] | None = None
+
+
+class Whole:
+    """A whole answer, with what `urlopen` asks of one, and adds to it; a response of urllib3's takes 60 µs to make."""
+
+    version_string = "HTTP/1"
+    length_remaining = 0
+
+    def __init__(self, status: int, headers: HTTPMessage, body: bytes) -> None:
+        self.status = status
+        self.headers = cast("Mapping[str, str]", headers)  # it has what is used of one
+        self.body = body
 
 
 class _VettedConnection(HTTPConnection):
@@ -351,13 +471,14 @@ class _VettedConnection(HTTPConnection):
         sock = self.sock
         if isinstance(sock, _TimedSocket | _TimedSSLSocket) and sock.spoilt:
             return False
-        if isinstance(sock, _TimedSSLSocket) and sock.pending():  # decrypted already, so no longer seen from outside
+        if isinstance(sock, _TimedSSLSocket) and sock.filled and sock.pending():  # no longer seen from outside
             return False
         return super().is_connected
 
     def connect(self) -> None:
         super().connect()
-        if isinstance(self.sock, _TimedSSLSocket):
+        if isinstance(self.sock, _TimedSocket | _TimedSSLSocket):
+            self.sock.setblocking(False)
             self.sock.exchange = _present()
 
     def request(self, *args: Any, **kwargs: Any) -> None:
@@ -370,6 +491,9 @@ class _VettedConnection(HTTPConnection):
         super().request(*args, **kwargs)
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3
+        if self.guard.read is not None:
+            with closing(PlainConnection.getresponse(self)) as plain:
+                return Whole(plain.status, plain.headers, self.guard.read(plain))  # type: ignore[return-value]
         response = super().getresponse()
         if not self.guard.keep_alive and self.sock is not None:
             sock, self.sock = self.sock, None
@@ -392,20 +516,20 @@ def vetted(guard: Guard) -> dict[str, type[HTTPConnectionPool]]:
     """
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 
-    class PlainConnection(_VettedConnection):
+    class TCPConnection(_VettedConnection):
         pass
 
     class TLSConnection(_VettedTLSConnection):
         pass
 
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = PlainConnection
+    class TCPPool(HTTPConnectionPool):
+        ConnectionCls = TCPConnection
 
     class TLSPool(HTTPSConnectionPool):
         ConnectionCls = TLSConnection
 
-    PlainConnection.guard = TLSConnection.guard = guard
-    return {"http": PlainPool, "https": TLSPool}
+    TCPConnection.guard = TLSConnection.guard = guard
+    return {"http": TCPPool, "https": TLSPool}
 
 
 def _is_literal(host: str) -> bool:

@@ -19,14 +19,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
+from http.client import HTTPException
+from http.client import HTTPResponse as PlainResponse
 from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPHeaderDict, HTTPResponse, PoolManager
 from urllib3.exceptions import DecodeError
 from urllib3.util import Retry
 
@@ -44,7 +46,7 @@ from renderbell.addresses import (
     permits_public,
 )
 from renderbell.delivery import REFUSED, Answer
-from renderbell.dial import Exchange, Guard, Lookup, Resolver, exchanging, resolve, vetted
+from renderbell.dial import Exchange, Guard, Lookup, Resolver, Whole, exchanging, resolve, vetted
 from renderbell.errors import (
     AddressRefusedError,
     ConnectError,
@@ -90,7 +92,7 @@ class PollClient:
     ) -> None:
         lookup = Lookup(resolver)
         self._pools = {
-            permits: _pool_manager(Guard(permits, True, lookup, ca_file), connections_per_host)
+            permits: _pool_manager(Guard(permits, True, lookup, ca_file, _read_whole), connections_per_host)
             for permits in (permits_own, permits_public)
         }
         self._routes: dict[str, tuple[str, HTTPConnectionPool]] = {}
@@ -159,44 +161,66 @@ class PollClient:
 def _ask(
     pool: HTTPConnectionPool, method: str, uri: str, headers: Mapping[str, str], body: bytes | None
 ) -> HttpResponse:
-    response = pool.urlopen(
-        method,
-        uri,
-        body=body,
-        headers=headers,
-        retries=_NO_RETRIES,
-        redirect=False,
-        assert_same_host=False,
-        preload_content=False,
-    )
     try:
-        return HttpResponse(response.status, response.headers, _read_all(response, MAX_POLL_BODY))
-    except (DecodeError, ProviderProtocolError):
-        response.close()  # what is not read to its end cannot be used again
-        if response.status < 400:
-            raise
-        return HttpResponse(response.status, response.headers, b"")  # it says enough: a 503 is one, whatever its page
-    except BaseException:
-        response.close()
-        raise
+        answer = cast(
+            "Whole",
+            pool.urlopen(
+                method, uri, body=body, headers=headers, retries=_NO_RETRIES, redirect=False, assert_same_host=False
+            ),
+        )
+    except _UnreadableError as error:
+        if error.status < 400:
+            raise error.reason from None
+        return HttpResponse(error.status, error.headers, b"")  # it says enough: a 503 is one, whatever its page
+    return HttpResponse(answer.status, answer.headers, answer.body)
 
 
-def _read_all(response: BaseHTTPResponse, limit: int) -> bytes:
-    encoding = response.headers.get("Content-Encoding")
-    if encoding is not None and not {word.strip().lower() for word in encoding.split(",")} <= _ENCODINGS:
-        raise ProviderProtocolError("the answer has an encoding that was not asked for")
-    first = response.read(_CHUNK)
-    if len(first) < _CHUNK:
-        return first
-    chunks, size = [first], len(first)
-    while chunk := response.read(_CHUNK):
+class _UnreadableError(Exception):
+    """A body that is not read to its end, so that its connection is not used again."""
+
+    def __init__(self, answer: PlainResponse, reason: Exception) -> None:
+        super().__init__(reason)
+        self.status, self.reason = answer.status, reason
+        self.headers = cast("Mapping[str, str]", answer.headers)
+
+
+def _read_whole(answer: PlainResponse) -> bytes:
+    """The whole body of a poll's answer, decompressed; raises `_UnreadableError`."""
+    try:
+        encoding = answer.headers.get("Content-Encoding")
+        if encoding is None:
+            return _read_plain(answer)
+        if not {word.strip().lower() for word in encoding.split(",")} <= _ENCODINGS:
+            raise ProviderProtocolError("the answer has an encoding that was not asked for")
+        headers = HTTPHeaderDict(answer.headers.items())
+        return _within_limit(HTTPResponse(answer, headers, answer.status, preload_content=False).read)
+    except (DecodeError, ProviderProtocolError) as error:
+        raise _UnreadableError(answer, error) from None
+
+
+def _read_plain(answer: PlainResponse) -> bytes:
+    if answer.length is None:
+        if "Content-Length" in answer.headers and not answer.chunked:
+            raise HTTPException("the answer's length is no number")
+        return _within_limit(answer.read)
+    if answer.length > MAX_POLL_BODY:
+        raise _too_large(answer.read(_CHUNK))
+    return answer.read()
+
+
+def _within_limit(read: Callable[[int], bytes]) -> bytes:
+    chunks, size = [], 0
+    while chunk := read(_CHUNK):
         chunks.append(chunk)
         size += len(chunk)
-        if size > limit:
-            raise ProviderProtocolError(
-                f"the answer is larger than {limit} bytes", raw=first[:1000].decode("utf-8", "replace")
-            )
+        if size > MAX_POLL_BODY:
+            raise _too_large(chunks[0])
     return b"".join(chunks)
+
+
+def _too_large(start: bytes) -> ProviderProtocolError:
+    text = start[:1000].decode("utf-8", "replace")
+    return ProviderProtocolError(f"the answer is larger than {MAX_POLL_BODY} bytes", raw=text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
+from http.client import HTTPMessage
 from types import MappingProxyType
 from typing import Annotated, Protocol, Self, runtime_checkable
 from urllib.parse import quote, urlsplit
@@ -62,7 +63,7 @@ class HttpResponse:
     body: bytes
 
     def __post_init__(self) -> None:
-        if not isinstance(self.headers, HTTPHeaderDict):
+        if not isinstance(self.headers, HTTPHeaderDict | HTTPMessage):
             object.__setattr__(self, "headers", HTTPHeaderDict(self.headers))
 
 
