@@ -935,6 +935,15 @@ class TestLengths:
             rig.finish(self.ended(task, ending), 1, error)
             assert rig.agenda.unkept_lengths() == []
 
+    def test_of_ends_that_another_has_written_do_not_count(self) -> None:
+        """The owner has cancelled it, or an earlier holder's last poll has found the end and counted it."""
+        for ending in (Status.CANCELLED, Status.COPYING):
+            rig, task = self.rig(Lengths()), a_task(created_s=-30)
+            rig.adopt(task, now_s=0)
+            rig.start(0)
+            rig.agenda.finish("one", self.ended(task, ending), None, at(1), moved=False)
+            assert rig.agenda.unkept_lengths() == []
+
     def test_of_tasks_that_had_ended_when_they_were_registered_do_not_count(self) -> None:
         rig, task = self.rig(Lengths()), a_task()
         rig.adopt(task, now_s=0)

@@ -557,11 +557,19 @@ class Agenda:
         return self._lanes[task.connection].health
 
     def finish(
-        self, task_id: str, saved: Task | None, error: ProviderError | None, now: datetime, *, judged: bool = True
+        self,
+        task_id: str,
+        saved: Task | None,
+        error: ProviderError | None,
+        now: datetime,
+        *,
+        judged: bool = True,
+        moved: bool = True,
     ) -> tuple[str, ConnectionHealth | None] | None:
         """Ends a poll with the task as it was saved (None: it is gone) and the connection's fault, if it was one.
 
-        Answers a connection's name and new back-off where that has changed and must be stored.
+        `moved` is whether this poll has changed its state, and not its owner or another poll meanwhile. Answers a
+        connection's name and new back-off where that has changed and must be stored.
         """
         lane, flight = self._land(task_id)
         lane.served_at = now
@@ -574,7 +582,7 @@ class Agenda:
                 self._drop(task_id, entry.task.version)
             else:
                 newer = saved if saved.version >= entry.task.version else entry.task
-                if newer.step is not Step.POLL and newer.status is not Status.EXPIRED and error is None:
+                if moved and newer.step is not Step.POLL and newer.status is not Status.EXPIRED and error is None:
                     lane.learn(entry.task, flight.moment, now)
                 self._settle(entry, newer, self._next(newer, lane, now), asked_at=now)
         changed = judged and self._judge(lane, flight.started_at, error, now)

@@ -441,7 +441,9 @@ class _Tick:
 
     def _polled(self, message: Polled, now: datetime) -> None:
         fault = None if message.answered else message.error
-        health = self._agenda.finish(message.task_id, message.saved, fault, now, judged=message.judged)
+        health = self._agenda.finish(
+            message.task_id, message.saved, fault, now, judged=message.judged, moved=message.changed
+        )
         self._cleared |= self._noted.pop(message.task_id, None) is not None
         self._count(message)
         self._ended(health)
