@@ -62,6 +62,10 @@ def test_a_late_index_alone_delays_and_loses_nothing(measured: Report) -> None:
     assert max(figures.gaps + figures.adaptive_gaps + figures.late_gaps) <= CALM_GAP_S
 
 
+def test_a_tick_that_polls_again_goes_on_with_the_pauses_of_the_one_between() -> None:
+    run_world(900553, LAGGING)
+
+
 def test_polls_go_on_although_two_of_five_invocations_die(measured: Report) -> None:
     figures = run(CRASHING_SEEDS, CRASHING)
     measured(f"worlds where 40 % of the invocations die, a poller as likely in each second of its minute: {figures}")

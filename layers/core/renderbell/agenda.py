@@ -269,6 +269,13 @@ class Agenda:
             self._hold_to_rate(lane, now)
         return lane
 
+    def keep_pace(self, paced: Mapping[str, datetime], now: datetime) -> None:
+        """Goes on with the pauses of a holder in between, where they are longer than its own."""
+        self._paced = {**self._paced, **paced}
+        for lane in (lane for lane in self._lanes.values() if lane.name in paced):
+            lane.next_start = max(paced[lane.name], lane.next_start or paced[lane.name])
+            self._hold_to_rate(lane, now)
+
     def renew_terms(self, now: datetime) -> None:
         """Reads the connections' terms again: an operator may have changed one, or it could not be read before."""
         for lane in self._lanes.values():

@@ -294,7 +294,10 @@ class _Tick:
         now = self._p.clock()
         if now >= self._end or (seen is not None and seen.until > now):
             return False
-        return self._take_free(seen, now)
+        if not self._take_free(seen, now) or self._lease is None:
+            return False
+        self._agenda.keep_pace(self._lease.served.paced, now)
+        return True
 
     # -- serving ----------------------------------------------------------------------------------------------------
 
