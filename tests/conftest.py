@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Those that share a deployed stack stay in one process, so that each stack is deployed once.
 DEPLOYED = "tests/e2e/"
-WITH_A_STACK_OF_ITS_OWN = "tests/e2e/test_iam.py"
+WITH_STACKS_OF_THEIR_OWN = {"tests/e2e/test_iam.py", "tests/e2e/test_workers.py"}
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it has no types
@@ -22,7 +22,7 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it has no types
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        if path == WITH_A_STACK_OF_ITS_OWN:
+        if path in WITH_STACKS_OF_THEIR_OWN:
             return path
         return DEPLOYED if path.startswith(DEPLOYED) else nodeid
 

@@ -352,7 +352,7 @@ class Deployment:
 
     # -- what a test says ---------------------------------------------------------------------------------------------
 
-    def connect(self, name: str, *, poll_interval_s: float = 10, **more: Any) -> None:
+    def connect(self, name: str, *, poll_interval_s: float | None = 10, **more: Any) -> None:
         """Configures a connection."""
         asked = {"type": "jimmy", "base_url": f"https://{name}.example.com", "poll_interval_s": poll_interval_s}
         asked["callback_secret"] = CALLBACK_SECRET

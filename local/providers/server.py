@@ -50,11 +50,12 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request that a task saw: a status poll, or a download with its Range header."""
+    """One request that a task saw: a status poll, or a download with its Range header; `port` is the caller's."""
 
     at: datetime
     status: int
     range: str | None = None
+    port: int | None = None
 
 
 @dataclass(slots=True)
@@ -256,7 +257,8 @@ class Simulators:
         else:
             response = _response(wire.status(held.task, now, self.provider_urls[kind], ask))
         if held is not None:
-            held.polls.append(Seen(now, response.status_code))
+            port = request.client.port if request.client is not None else None
+            held.polls.append(Seen(now, response.status_code, port=port))
         return response
 
     def _begin(self, held: _Held) -> None:

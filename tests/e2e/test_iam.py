@@ -16,12 +16,14 @@ from local.providers.server import Simulators
 from local.receiver import Receiver
 from local.stack import TEMPLATE, allow_what_the_emulator_misjudges, deploy
 from renderbell.deliver import SIDE_BY_SIDE
+from renderbell.lengths import WEIGHT
 from tests.e2e.client import Client
 from tests.e2e.conftest import POLL_INTERVAL_S, first_of_its_kind
 
 pytestmark = pytest.mark.e2e
 
 BUS = "renders"
+ADAPTIVE = "adaptive"  # a connection whose polls follow from how long its tasks take
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         Gateway(TEMPLATE) as gateway,
     ):
         connections = simulators.connections(poll_interval_s=POLL_INTERVAL_S)
+        by_type = {one["type"]: one for one in simulators.connections(poll_interval_s=None)}
+        connections.append({**by_type["moneyprinterturbo"], "name": ADAPTIVE})
         bus = emulator.session().client("events", endpoint_url=emulator.url).create_event_bus(Name=BUS)
         parameters = {"EventBusName": bus["EventBusArn"]}  # the emulator takes a name for an ARN, too
         stack = deploy(emulator.url, gateway, connections=connections, parameters=parameters)
@@ -68,6 +72,12 @@ def deleted(guarded: Client) -> dict[str, Any]:
     assert not any(one.startswith("DELIVERY#") and not one.endswith("#bus") for one in left)
     assert f"default/{task['task_id']}/1.mp4" in left
     return task
+
+
+@pytest.fixture(scope="module", autouse=True)
+def learned_from(guarded: Client) -> dict[str, Any]:
+    """A task by which the poller learns how long tasks take; it writes that down when its tick ends."""
+    return guarded.start("moneyprinterturbo", connection=ADAPTIVE, seconds=3, size_bytes=100_000)
 
 
 def test_the_roles_allow_the_main_job(guarded: Client) -> None:
@@ -154,6 +164,23 @@ def test_the_poller_may_keep_a_connections_back_off(guarded: Client) -> None:
 
     assert guarded.until(back_off, "the back-off's record")
     assert guarded.until(lambda: not back_off(), "the end of the back-off")
+
+
+def test_the_poller_may_keep_and_read_how_long_tasks_take(guarded: Client, learned_from: dict[str, Any]) -> None:
+    """What cannot be read is not learned either, so that each weight that is kept was read before."""
+
+    def lengths() -> int:
+        weights = _item(guarded, f"CONNECTION#{ADAPTIVE}", "LENGTHS#0").get("weights", {"M": {}})["M"]
+        return sum(int(weight["N"]) for weight in weights.values()) // WEIGHT
+
+    assert guarded.ended(learned_from["task_id"])["status"] == "COMPLETED"
+    guarded.until(lambda: lengths() == 1, "the first task's length")
+    following = guarded.start("moneyprinterturbo", connection=ADAPTIVE, seconds=3, size_bytes=100_000)
+    assert guarded.ended(following["task_id"])["status"] == "COMPLETED"
+    guarded.until(lambda: lengths() == 2, "the next task's length beside it")
+    lines = guarded.logged("PollerFunctionLogs")
+    assert any("tick done" in line for line in lines)
+    assert not any("lengths not read" in line or "lengths not kept" in line for line in lines)
 
 
 def test_the_notifier_may_clean_up_what_a_cancelled_copy_has_left(guarded: Client, cancelled_copy: str) -> None:

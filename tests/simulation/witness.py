@@ -17,6 +17,7 @@ from typing import Any
 from renderbell.agenda import FAILURES_BEFORE_BACKOFF
 from renderbell.delivery import DeliveryState
 from renderbell.items import parse_time
+from renderbell.lengths import WEIGHT
 from renderbell.poll import NOTE_EVERY_S
 from renderbell.schedule import CONNECTION_BACKOFF_S, DUE_TOLERANCE_S, WEBHOOK_RETRIES
 from renderbell.store import HEALTH_ATTRIBUTES
@@ -70,8 +71,10 @@ class _Lane:
     steps: int = 0
     bad: int = 0  # answers in a row
     bad_since_s: float = 0.0  # when the last of these came
-    bad_before: int = 0  # of them, those before another ended a back-off that this one may have begun beside it, unseen
+    bad_before: int = 0  # of them, those beside a good one, or before another ended a back-off begun beside it, unseen
     inherited: int = 0
+    good_s: float = -1.0  # when the last good answer came
+    bad_until_good: int = 0  # failures in a row before it, which counts only when what it brought has been written
     hinted: bool = False  # since the last good answer
     probe_failed: bool = False  # one that was sent after the last step
     probe_hinted: bool = False  # and it said for how long to wait
@@ -98,6 +101,8 @@ class Witness:
         self._most_at_once = most_at_once
         self.takings: list[float] = []  # when a lease passed to somebody
         self.polls: dict[str, list[float]] = defaultdict(list)  # by connection, those of pollers
+        self.lengths_learned = 0  # of tasks, as far as they were written
+        self._lengths_before: dict[tuple[str, str], int] = {}  # what the world began with
         self._holders: dict[Process, _Holder] = {}
         self._tokens: dict[str, Process] = {}
         self._back_offs: dict[str, _BackOff] = {}
@@ -139,6 +144,8 @@ class Witness:
             self._back_off_written(pk.removeprefix("CONNECTION#"), new)
         elif sk.startswith("HEALTH#"):
             self._endpoint_written(sk.removeprefix("HEALTH#"), new)
+        elif sk.startswith("LENGTHS#"):
+            self._lengths_written(key, old, new)
 
     def _lease_written(self, pk: str, old: Item | None, new: Item) -> None:
         process, now_s = self._universe.world.process, self._now_s
@@ -171,6 +178,16 @@ class Witness:
             self._failing_s.setdefault(endpoint, self._now_s)
         elif endpoint in self._failing_s:
             self._failed[endpoint].append((self._failing_s.pop(endpoint), self._now_s))
+
+    def _lengths_written(self, key: tuple[str, str], old: Item | None, new: Item | None) -> None:
+        """One that goes by an older sketch may lose what has been learned since, and never what all have read."""
+        after, before = _lengths_in(new), _lengths_in(old)
+        if self._universe.world.process is None:
+            self._lengths_before[key] = after
+            return
+        self.lengths_learned += max(0, after - before)
+        if after <= self._lengths_before.get(key, 0):
+            self._wrong(f"{key} was written with {after} lengths, and had {before}")
 
     # -- back-off -----------------------------------------------------------------------------------------------------
 
@@ -206,8 +223,11 @@ class Witness:
                 self._wrong(f"the back-off of {name} went on to step {steps} though no probe had failed since the last")
         elif steps > highest + 1:
             self._wrong(f"the back-off of {name} began with step {steps}")
-        elif steps == 1 and not lane.hinted and lane.bad + lane.inherited < FAILURES_BEFORE_BACKOFF:
-            self._wrong(f"{name} was left alone after {lane.bad + lane.inherited} failures in a row")
+        elif steps == 1 and not lane.hinted:
+            unsettled = lane.bad_until_good if lane.good_s >= now_s - ANSWERED_S else 0
+            failures = lane.bad + lane.inherited + unsettled
+            if failures < FAILURES_BEFORE_BACKOFF:
+                self._wrong(f"{name} was left alone after {failures} failures in a row")
         usual_s = CONNECTION_BACKOFF_S[min(steps, len(CONNECTION_BACKOFF_S)) - 1]
         delay_s = retry_s - now_s - process.skew.total_seconds()
         least_s, most_s = usual_s * (1 - JITTER), usual_s * (1 + JITTER)
@@ -275,10 +295,15 @@ class Witness:
             lane.flying.remove(began_s)
         after_step = lane.stepped_s is not None and began_s >= lane.stepped_s - DECIDED_S
         if good:
+            settled = lane.good_s < self._now_s - ANSWERED_S
+            lane.bad_until_good = lane.bad + lane.inherited + (0 if settled else lane.bad_until_good)
+            lane.good_s = self._now_s
             lane.bad, lane.inherited, lane.hinted, lane.bad_before = 0, 0, False, 0
             lane.good_after_step = lane.good_after_step or after_step
         elif not lists:
             lane.bad, lane.bad_since_s = lane.bad + 1, self._now_s
+            if lane.good_s >= self._now_s - ANSWERED_S:  # the good one may be known after this one, and end its row
+                lane.bad_before = lane.bad
             lane.hinted = lane.hinted or hinted
             lane.probe_failed = lane.probe_failed or after_step
             lane.probe_hinted = after_step and hinted
@@ -448,6 +473,12 @@ class Witness:
 
 
 HINT_S = 20.0  # the longest that a provider asks to be left alone
+
+
+def _lengths_in(item: Item | None) -> int:
+    """How many lengths a sketch holds."""
+    weights = item["weights"]["M"].values() if item is not None else ()
+    return sum(int(weight["N"]) for weight in weights) // WEIGHT
 
 
 def _is_final(item: Item) -> bool:

@@ -19,8 +19,9 @@ from typing import Any
 
 from renderbell.delivery import EVENT_OF_STATUS, REFUSED, Answer
 from renderbell.errors import ProviderUnavailable
+from renderbell.lengths import ENOUGH, Lengths
 from renderbell.poll import PollSettings
-from renderbell.providers import Connection, HttpRequest, HttpResponse
+from renderbell.providers import Connection, HttpRequest, HttpResponse, poll_schedule_for
 from renderbell.task import ErrorCode, Status, Task
 from tests.deployment import NOTIFIER, POLLER, Said
 from tests.fake_source import FakeFile, video_bytes
@@ -105,6 +106,7 @@ class Figures:
 
     first_polls: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)  # beyond the interval, the last one until polling ended
+    adaptive_gaps: list[float] = field(default_factory=list)  # the same, beyond the most of one that follows lengths
     late_gaps: list[float] = field(default_factory=list)  # the same, when the storm is over
     first_attempts: list[float] = field(default_factory=list)  # after the end of a task, at receivers that are well
     reads: list[int] = field(default_factory=list)  # of a task's items, besides looks
@@ -115,6 +117,7 @@ class Figures:
         """Takes in what another world has measured."""
         self.first_polls += other.first_polls
         self.gaps += other.gaps
+        self.adaptive_gaps += other.adaptive_gaps
         self.late_gaps += other.late_gaps
         self.first_attempts += other.first_attempts
         self.reads += other.reads
@@ -164,6 +167,7 @@ class RandomWorld:
         self.limited: set[str] = set()  # connections with a limit on their rate or on how many polls they take at once
         self.listing = random.Random(seed)  # which connections' providers list their tasks
         self.listed = 0  # requests for lists
+        self.adapting = random.Random(f"{seed} adapts")  # which connections' polls follow from their tasks' lengths
         self.healthy: set[str] = set()  # connections that always answer soon, with no limit on their rate
         self._trouble: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
         self._dies_in: dict[Process, int] = {}
@@ -200,6 +204,7 @@ class RandomWorld:
         assert_all_ended_well(world, dead=self.dead_urls, gone=self.gone_urls, refused=self.refused_urls)
         for task in world.all_tasks():
             self._assert_true(task)
+            self._assert_asked_in_time(task)
             self._assert_within_bounds(task)
             self._assert_not_asked_too_often(task)
         for name in world.connections:
@@ -209,6 +214,7 @@ class RandomWorld:
         self.witness.assert_deliveries_kept(calm=kind is CALM, errors=kind.errors > 0, skew_s=kind.skew_s)
         if self.weather is CALM:
             self._assert_nothing_in_vain()
+            self._assert_lengths_learned()
         return self._measured()
 
     # -- what there is ------------------------------------------------------------------------------------------------
@@ -234,6 +240,9 @@ class RandomWorld:
         self._urls = urls
         if rng.random() < 0.05:
             self._crowd(number)
+        for name in sorted(world.connections):
+            if poll_schedule_for(world.connections[name]).adapts:
+                self._adapt(name)
         if self.weather.changes:
             for _ in range(rng.randint(1, 2)):
                 self._resettle(rng.uniform(60, 900))
@@ -255,7 +264,11 @@ class RandomWorld:
         lists = self.listing.random() < 0.4
         if lists:
             limits |= {"type": "generic", "spec": LISTING}
-        self.universe.connect(name, poll_interval_s=interval_s, **limits)
+        intervals: dict[str, float | None] = {"poll_interval_s": interval_s}
+        if self.adapting.random() < 0.35:
+            least_s, most_s = self.adapting.choice(BOUNDS[2:] if self.weather.between else BOUNDS)
+            intervals = {"poll_interval_s": None, "poll_least_s": least_s, "poll_most_s": most_s}
+        self.universe.connect(name, **limits, **intervals)
         if rng.random() < 0.3:
             for _ in range(rng.randint(1, 2)):
                 begin = rng.uniform(0, 600)
@@ -329,6 +342,24 @@ class RandomWorld:
             act = world.cancel if life.cancelled else world.delete
             act(f"tsk_{number:026d}", at_s=at_s + delay_s)
         self.lives[provider_task_id] = life
+
+    def _adapt(self, name: str) -> None:
+        """What workers know of a connection's tasks from before the world began, and many more to learn from."""
+        rng, world = self.adapting, self.universe
+        usual_s, spread = rng.uniform(20, 300), rng.choice([0.02, 0.2, 1.0])
+        for worker in range(world.settings.workers):
+            lengths = Lengths()
+            for _ in range(rng.choice([0, 0, ENOUGH - 2, 2 * ENOUGH, 5 * ENOUGH])):
+                lengths = lengths.added(usual_s * (1 + rng.uniform(-spread, spread)))
+            if lengths.weights:
+                world.store_of_tests.keep_task_lengths(worker, name, lengths, START)
+        if rng.random() < 0.2 and name not in self.limited:
+            at_s = rng.uniform(0, 200)
+            for number in range(len(self.lives) + 1, len(self.lives) + 1 + ENOUGH):
+                asked_at_s = at_s + rng.uniform(0, 100)
+                life = Life("failed", asked_at_s + usual_s * (1 + rng.uniform(-spread, spread)), asked_at_s, 900, name)
+                self.lives[f"p{number}"] = life
+                world.register(*_script(life, ""), connection=name, at_s=asked_at_s, deadline_s=900)
 
     def _crowd(self, number: int) -> None:
         """Many tasks that end at once, and tell of it where nobody answers well for a while."""
@@ -538,8 +569,11 @@ class RandomWorld:
                 over_s = (task.history[-1].at - task.expires_at).total_seconds()
                 assert 0 <= over_s <= (EXPIRES_WITHIN_S if self.weather is CALM else STORM_S + EXPIRES_WITHIN_S), about
                 if life.connection in self.healthy and life.outcome not in {"never", "unknown", "no file"}:
-                    interval_s = self.universe.connections[life.connection].poll_interval_s or 0
-                    looked_s = interval_s + (CALM_GAP_S if self.weather is CALM else STORMY_GAP_S) + DOUBTED_S
+                    looked_s = (
+                        self._most_s(life.connection)
+                        + (CALM_GAP_S if self.weather is CALM else STORMY_GAP_S)
+                        + DOUBTED_S
+                    )
                     expires_s = (task.expires_at - START).total_seconds()
                     assert expires_s <= life.ends_s + looked_s, about
             case Status.FAILED:
@@ -584,12 +618,31 @@ class RandomWorld:
         assert not twice, f"told more than once: {twice}"
         for task in self.universe.all_tasks():
             if task.connection in self.healthy and not self._is_doubted(task):
-                interval_s = self.universe.connections[task.connection].poll_interval_s or 0
+                least_s, most_s = self._least_s(task.connection), self._most_s(task.connection)
                 # Whoever takes over asks young tasks again, since the index may not have shown them to the one before.
-                young_until_s = (task.created_at - START).total_seconds() + interval_s + YOUNG_S
+                young_until_s = (task.created_at - START).total_seconds() + most_s + YOUNG_S
                 expires_s = (task.expires_at - START).total_seconds()  # it is asked then whatever its moments
                 later = [poll for poll in self.asked[task.provider_task_id] if young_until_s < poll < expires_s]
-                assert all(after - before >= interval_s - LATE_S for before, after in pairwise(later)), task.task_id
+                assert all(after - before >= least_s - LATE_S for before, after in pairwise(later)), task.task_id
+
+    def _assert_lengths_learned(self) -> None:
+        """Asserts that without faults every length is learned that polls in time have shown, and no task's twice.
+
+        What is heard while a lease is handed over may be lost: the sketch has been written by then.
+        """
+        adapting = {name for name, of in self.universe.connections.items() if poll_schedule_for(of).adapts}
+        in_time = {name for name in adapting - self.limited if not self._trouble[name]}
+        shown = 0
+        for task in (task for task in self.universe.all_tasks() if task.connection in in_time):
+            life, polls = self.lives[task.provider_task_id], self.asked[task.provider_task_id]
+            by_itself = task.status is not Status.EXPIRED and not life.cancelled and not self._is_doubted(task)
+            # The first moment, of which nothing follows, may be asked for again until then.
+            since_s = (task.created_at - START).total_seconds() + self._most_s(task.connection) + YOUNG_S
+            handed_over = any(abs(at_s - polls[-1]) < HANDED_OVER_S for at_s in self.witness.takings) if polls else True
+            shown += by_itself and not handed_over and polls[-1] > since_s
+        most = sum(1 for life in self.lives.values() if life.connection in adapting)
+        learned = self.witness.lengths_learned
+        assert shown <= learned <= most, f"{learned} lengths were learned of {shown} to {most}"
 
     def _is_doubted(self, task: Task) -> bool:
         return self.lives[task.provider_task_id].outcome in {"unknown", "unknown at first", "no file"}
@@ -610,12 +663,38 @@ class RandomWorld:
         polls = self.asked[task.provider_task_id]
         if not polls:
             return
-        interval_s = self.universe.connections[task.connection].poll_interval_s or 0
         taken = sum(1 for at_s in self.witness.takings if polls[0] - 1 < at_s < polls[-1] + 1)
         # One with the settings before polls beside one with those of now.
         both_s = sum(max(0.0, min(polls[-1], at_s + HAND_OVER_S) - max(polls[0], at_s)) for at_s in self.resettled_s)
-        most = (polls[-1] - polls[0] + both_s) / interval_s + 1 + taken + EXTRA_POLLS
+        most = (polls[-1] - polls[0] + both_s) / self._least_s(task.connection) + 1 + taken + EXTRA_POLLS
         assert len(polls) <= most, f"{task.task_id} was asked {len(polls)} times, allowed are {most:.1f}"
+
+    def _assert_asked_in_time(self, task: Task) -> None:
+        """Asserts that nothing was left unasked for longer than its connection's most, but for what weather excuses."""
+        if task.connection not in self.healthy or self._is_doubted(task):
+            return
+        excused_s = CALM_GAP_S if self.weather in {CALM, LAGGING} else STORMY_GAP_S
+        for before, gap_s in self._gaps(task):
+            allowed_s = SETTLED_GAP_S if before >= STORM_S + SETTLED_S else excused_s
+            assert gap_s <= allowed_s, f"{task.task_id} was left unasked from {before:.1f} s on, {gap_s:.1f} s too long"
+
+    def _gaps(self, task: Task) -> list[tuple[float, float]]:
+        """When a task was asked, and how much longer than at most it was not asked then, until polling ended."""
+        most_s = self._most_s(task.connection)
+        return [(before, after - before - most_s) for before, after in pairwise(self._seen(task))]
+
+    def _seen(self, task: Task) -> list[float]:
+        """When a task was asked, and when nobody had to ask any more."""
+        ended_at = next(line.at for line in task.history if line.target not in WITH_PROVIDER)
+        return [*self.asked[task.provider_task_id], (ended_at - START).total_seconds()]
+
+    def _least_s(self, name: str) -> float:
+        schedule = poll_schedule_for(self.universe.connections[name])
+        return schedule.least_s or schedule.interval_s
+
+    def _most_s(self, name: str) -> float:
+        schedule = poll_schedule_for(self.universe.connections[name])
+        return schedule.most_s or schedule.interval_s
 
     @staticmethod
     def allowance(rate: float) -> float:
@@ -634,27 +713,22 @@ class RandomWorld:
     def _measured(self) -> Figures:
         world, figures = self.universe, Figures()
         for task in world.all_tasks():
-            polls = self.asked[task.provider_task_id]
             figures.counts[task.status] += 1
             if task.connection in self.healthy and not self._is_doubted(task):
-                interval_s = world.connections[task.connection].poll_interval_s or 0
-                created_s = (task.created_at - START).total_seconds()
-                watched_until_s = next(
-                    (line.at - START).total_seconds() for line in task.history if line.target not in WITH_PROVIDER
-                )
-                seen = [*polls, watched_until_s]
-                figures.first_polls.append(seen[0] - created_s)
-                for before, after in pairwise(seen):
+                adapts = poll_schedule_for(world.connections[task.connection]).adapts
+                figures.first_polls.append((self._seen(task)[0]) - (task.created_at - START).total_seconds())
+                for before, gap_s in self._gaps(task):
                     if before < STORM_S:
-                        figures.gaps.append(after - before - interval_s)
+                        (figures.adaptive_gaps if adapts else figures.gaps).append(gap_s)
                     elif before >= STORM_S + SETTLED_S:
-                        figures.late_gaps.append(after - before - interval_s)
+                        figures.late_gaps.append(gap_s)
             figures.first_attempts += self._first_attempts(task)
             pk = f"TASK#{task.task_id}"
             figures.reads.append(world.client.reads[pk])
             figures.writes.append(world.client.writes[pk])
         figures.counts["polls"] += sum(map(len, world.provider.polls.values()))
         figures.counts["lists"] += self.listed
+        figures.counts["lengths learned"] += self.witness.lengths_learned
         figures.counts["calls"] += len(world.boundaries.calls)
         figures.counts["webhooks"] += len(world.receivers.received)
         begun = [one for one in world.started if one.began_s is not None and one.began_s < STORM_S]
@@ -677,7 +751,19 @@ DOUBTED_S = 120.0  # what an unknown task, or one without a file, is asked again
 WITH_PROVIDER = {Status.QUEUED, Status.PROCESSING}
 SETTLED_S = 240.0  # after the storm: late invocations have come, and those with other settings have gone
 RATE_WINDOW_S = 60.0
+HANDED_OVER_S = 2.0
 HAND_OVER_S = 180.0  # an invocation with the settings before goes on that long
+
+
+# The least and the most between polls of connections without an interval of their own; none: the provider's.
+BOUNDS: Sequence[tuple[float | None, float | None]] = [
+    (5, 40),
+    (2, 20),
+    (None, None),
+    (20, 160),
+    (60, 300),
+    (None, 300),
+]
 
 
 LISTING = {  # a provider that speaks as Jimmy does, and lists its tasks

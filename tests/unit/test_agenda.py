@@ -356,6 +356,16 @@ class TestARate:
             rig.agenda.renew_terms(at(now_s))
         assert rig.next_s() == 2000
 
+    def test_of_a_holder_in_between_binds_whoever_polls_again(self) -> None:
+        rig = Rig()
+        rig.usual = Terms(PollSchedule(10), max_polls_per_s=0.1)
+        rig.adopt(a_task("one", created_s=-60), a_task("two", created_s=-60))
+        assert len(rig.start(0)) == 1
+        assert rig.next_s() <= 10
+        rig.agenda.keep_pace({"studio": at(14), "unknown": at(99)}, at(5))
+        assert rig.start(13.9) == []
+        assert len(rig.start(14)) == 1
+
     @pytest.mark.parametrize(("rate", "first_s"), [(None, 3.0), (0.1, 13.0), (0.0005, 2000.0)])
     def test_that_has_changed_since_binds_no_successor(self, rate: float | None, first_s: float) -> None:
         served = self.slowly_asked().served(1, leaving=True)
@@ -933,6 +943,15 @@ class TestLengths:
             rig.adopt(task, now_s=0)
             rig.start(0)
             rig.finish(self.ended(task, ending), 1, error)
+            assert rig.agenda.unkept_lengths() == []
+
+    def test_of_ends_that_another_has_written_do_not_count(self) -> None:
+        """The owner has cancelled it, or an earlier holder's last poll has found the end and counted it."""
+        for ending in (Status.CANCELLED, Status.COPYING):
+            rig, task = self.rig(Lengths()), a_task(created_s=-30)
+            rig.adopt(task, now_s=0)
+            rig.start(0)
+            rig.agenda.finish("one", self.ended(task, ending), None, at(1), moved=False)
             assert rig.agenda.unkept_lengths() == []
 
     def test_of_tasks_that_had_ended_when_they_were_registered_do_not_count(self) -> None:

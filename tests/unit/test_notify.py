@@ -140,6 +140,17 @@ class TestACopy:
         assert world.task(task).status is Status.COMPLETED
         assert [name for name, _ in world.invocations].count(NOTIFIER) == 2
 
+    def test_that_ends_when_no_time_is_left_to_tell_of_it_is_told_of_by_another_invocation(self) -> None:
+        world = Deployment()
+        world.archive.copy_s = 285
+        task = world.register(succeeded(), webhooks=[HOOK])
+        world.register(processing())  # so that a poller runs all the while
+        world.tick_every_minute(until_s=500)
+        world.run(500)
+        completed_s = (world.task(task).history[-1].at - START).total_seconds()
+        (told,) = world.messages(task)
+        assert told.at_s - completed_s <= 5
+
     def test_told_twice_is_done_once(self) -> None:
         world = Deployment()
         task = world.register(succeeded(), webhooks=[HOOK])

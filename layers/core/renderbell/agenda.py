@@ -277,6 +277,13 @@ class Agenda:
             self._hold_to_rate(lane, now)
         return lane
 
+    def keep_pace(self, paced: Mapping[str, datetime], now: datetime) -> None:
+        """Goes on with the pauses of a holder in between, where they are longer than its own."""
+        self._paced = {**self._paced, **paced}
+        for lane in (lane for lane in self._lanes.values() if lane.name in paced):
+            lane.next_start = max(paced[lane.name], lane.next_start or paced[lane.name])
+            self._hold_to_rate(lane, now)
+
     def renew_terms(self, now: datetime) -> None:
         """Reads the connections' terms again: an operator may have changed one, or it could not be read before."""
         for lane in self._lanes.values():
@@ -565,11 +572,19 @@ class Agenda:
         return self._lanes[task.connection].health
 
     def finish(
-        self, task_id: str, saved: Task | None, error: ProviderError | None, now: datetime, *, judged: bool = True
+        self,
+        task_id: str,
+        saved: Task | None,
+        error: ProviderError | None,
+        now: datetime,
+        *,
+        judged: bool = True,
+        moved: bool = True,
     ) -> tuple[str, ConnectionHealth | None] | None:
         """Ends a poll with the task as it was saved (None: it is gone) and the connection's fault, if it was one.
 
-        Answers a connection's name and new back-off where that has changed and must be stored.
+        `moved` is whether this poll has changed its state, and not its owner or another poll meanwhile. Answers a
+        connection's name and new back-off where that has changed and must be stored.
         """
         lane, flight = self._land(task_id)
         lane.served_at = now
@@ -583,7 +598,7 @@ class Agenda:
             else:
                 newer = saved if saved.version >= entry.task.version else entry.task
                 missed = entry.missed or flight.moment
-                if _states_its_end(newer) and error is None:
+                if moved and _states_its_end(newer) and error is None:
                     lane.learn(entry.task, missed, now)
                 entry.missed = missed if error is not None else None
                 self._settle(entry, newer, self._next(newer, lane, now), asked_at=now)

@@ -15,7 +15,7 @@ from typing import Protocol
 from aws_lambda_powertools import Logger
 
 from renderbell.ask import Connections, Fetch, ask_provider
-from renderbell.deliver import Deliverer
+from renderbell.deliver import ATTEMPT_NEEDS_S, Deliverer
 from renderbell.errors import (
     ClaimLostError,
     CopyError,
@@ -120,13 +120,13 @@ class Notifier:
 
     def handle_task(self, task_id: str, seconds_left: Callable[[], float]) -> None:
         """Copies or cleans up, whichever the task's step is, and sends the deliveries that were just made."""
-        while (held := self._claimed(task_id)) is not None:
+        while (held := self._claimed(task_id, seconds_left)) is not None:
             again = self._copy(held, seconds_left) if held.task.step is Step.COPY else self._clean(held)
             if not again:
                 break
         self.deliverer.deliver_fresh(task_id, seconds_left)
 
-    def _claimed(self, task_id: str) -> Work | None:
+    def _claimed(self, task_id: str, seconds_left: Callable[[], float]) -> Work | None:
         """The task's step, claimed; None where nothing is to be done or another does it."""
         work = self.store.work(task_id)
         if work is None or work.task.due_at is None or work.task.step not in {Step.COPY, Step.CLEAN}:
@@ -151,7 +151,7 @@ class Notifier:
                     problem = None if cleaning else PollError("copy", INTERRUPTED, now)
                     self.store.postpone_work(work, due_at, interrupted=True, problem=problem)
                 case Exhausted():
-                    self._fail(work, INTERRUPTED)
+                    self._fail(work, INTERRUPTED, seconds_left)
         except ClaimLostError:
             logger.info("claimed by another", extra={"task_id": task_id})
         return None
@@ -163,26 +163,26 @@ class Notifier:
             files = self._copy_files(held)
             now = self.clock()
             done = copied(held.work.task, files, now, clean=held.work.interrupted)
-            self._finish(held.work, replace(done, last_poll_error=None), now)
+            self._finish(held.work, replace(done, last_poll_error=None), now, seconds_left)
         except ClaimLostError:
             logger.warning("claim lost", extra={"task_id": work.task.task_id})
             self._withdraw(work.task)
             return False
         except SourceRefusedError as error:
-            self._fail(held.work, str(error))
+            self._fail(held.work, str(error), seconds_left)
             return False
         except OutOfTimeError as error:
             if held.goes_on:
-                self._go_on(held.work, error)
+                self._go_on(held.work, error, seconds_left)
             else:
-                self._put_off(held.work, error)
+                self._put_off(held.work, error, seconds_left)
             return False
         except CopyError as error:
-            return self._put_off(held.work, error, doubtful=isinstance(error, StorageError))
+            return self._put_off(held.work, error, seconds_left, doubtful=isinstance(error, StorageError))
         except Exception as error:  # a task that breaks us backs off like any other, and shows why
             logger.exception("copy broke", extra={"task_id": work.task.task_id})
             broke = CopyError(f"internal error: {type(error).__name__}")
-            return self._put_off(held.work, broke, doubtful=True)
+            return self._put_off(held.work, broke, seconds_left, doubtful=True)
         return False
 
     def _copy_files(self, held: _Held) -> list[StoredFile]:
@@ -237,17 +237,19 @@ class Notifier:
             raise ClaimLostError(f"task {task.task_id} was changed by another") from None
         return True
 
-    def _go_on(self, work: Work, error: OutOfTimeError) -> None:
+    def _go_on(self, work: Work, error: OutOfTimeError, seconds_left: Callable[[], float]) -> None:
         """Leaves the rest of a copy to a fresh invocation, which is due at once."""
         now = self.clock()
         logger.info("copy goes on later", extra={"task_id": work.task.task_id, "tries": work.tries})
         if copying_since(work.task) <= now - COPY_LIMIT:
-            self._fail(work, f"{error}; given up after {COPY_LIMIT.days} days")
+            self._fail(work, f"{error}; given up after {COPY_LIMIT.days} days", seconds_left)
             return
         with suppress(ClaimLostError):
             self.store.postpone_work(work, now)
 
-    def _put_off(self, work: Work, error: CopyError, *, doubtful: bool = False) -> bool:
+    def _put_off(
+        self, work: Work, error: CopyError, seconds_left: Callable[[], float], *, doubtful: bool = False
+    ) -> bool:
         """Ends a try that failed: the next one on the schedule, or the end of the task. Whether it is due at once.
 
         `doubtful` means that a call to S3 may have had an effect that nobody noted.
@@ -257,7 +259,7 @@ class Notifier:
         delay_s = None if too_long else COPY_RETRIES.next_delay(max(1, work.tries))
         logger.warning("copy failed", extra={"task_id": work.task.task_id, "tries": work.tries, "error": str(error)})
         if delay_s is None:
-            self._fail(work, str(error))
+            self._fail(work, str(error), seconds_left)
             return False
         problem = PollError("copy", str(error), now)
         try:
@@ -267,14 +269,16 @@ class Notifier:
             return False
         return delay_s == 0
 
-    def _fail(self, work: Work, message: str) -> None:
+    def _fail(self, work: Work, message: str, seconds_left: Callable[[], float]) -> None:
         now = self.clock()
         logger.error("copy given up", extra={"task_id": work.task.task_id, "error": message})
         self.count("CopyFailed", 1)
-        self._finish(work, copy_failed(work.task, message, now), now)
+        self._finish(work, copy_failed(work.task, message, now), now, seconds_left)
 
-    def _finish(self, work: Work, after: Task, now: datetime) -> None:
+    def _finish(self, work: Work, after: Task, now: datetime, seconds_left: Callable[[], float]) -> None:
         deliveries = owed(self.store, work.task, after, now)
+        if seconds_left() < ATTEMPT_NEEDS_S:  # another invocation sends them, and not only after a minute
+            deliveries = tuple(replace(one, due_at=now) for one in deliveries)
         try:
             self.store.save(work.task, after, deliveries, token=work.token)
         except VersionConflictError:

@@ -300,7 +300,10 @@ class _Tick:
         now = self._p.clock()
         if now >= self._end or (seen is not None and seen.until > now):
             return False
-        return self._take_free(seen, now)
+        if not self._take_free(seen, now) or self._lease is None:
+            return False
+        self._agenda.keep_pace(self._lease.served.paced, now)
+        return True
 
     # -- serving ----------------------------------------------------------------------------------------------------
 
@@ -449,7 +452,9 @@ class _Tick:
 
     def _polled(self, message: Polled, now: datetime) -> None:
         fault = None if message.answered else message.error
-        health = self._agenda.finish(message.task_id, message.saved, fault, now, judged=message.judged)
+        health = self._agenda.finish(
+            message.task_id, message.saved, fault, now, judged=message.judged, moved=message.changed
+        )
         self._cleared |= self._noted.pop(message.task_id, None) is not None
         self._count(message)
         self._ended(health)
