@@ -28,6 +28,7 @@ LINES = st.one_of(
 
 @given(st.lists(LINES, max_size=8), st.sampled_from([b"\r\n", b"\n", b""]))
 @example([b"Content-Length: 5\r\n", b" 6\r\n"], b"\r\n")
+@example([b"X-A: \t x \t\r\n"], b"\r\n")
 @example([b"X-A: b\r\n", b"no colon\r\n", b"Content-Length: 5\r\n"], b"\r\n")
 def test_any_lines_mean_what_they_mean_to_the_standard_library(lines: list[bytes], end: bytes) -> None:
     said = b"".join([*lines, end])

@@ -75,7 +75,7 @@ _WITHOUT_BODY = frozenset({204, 304})
 _MAX_LINE = 65536  # as http.client has it, and the next
 _MAX_HEADERS = 100
 _ENDS = frozenset({b"\r\n", b"\n", b""})
-_PLAIN_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*?)[ \t]*\r\n")
+_PLAIN_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*)\r\n")
 
 
 def resolve(host: str, port: int) -> Sequence[SocketAddress]:
