@@ -436,6 +436,15 @@ class TestThreads:
         started = rig.start(0)
         assert [sum(one.startswith(name) for one in started) for name in ("a", "b")] == [8, 8]
 
+    def test_of_a_connection_that_backs_off_are_left_to_the_others_but_for_its_probes(self) -> None:
+        rig = Rig(concurrency=16)
+        tasks = [a_task(f"{name}{n}", connection=name) for name in ("a", "b", "dead") for n in range(20)]
+        rig.adopt(*tasks)
+        rig.agenda.set_health("dead", ConnectionHealth(1, at(30), "unavailable", START, 5))
+        started = rig.start(0)
+        assert [sum(one.startswith(name) for one in started) for name in ("a", "b", "dead")] == [7, 7, 0]
+        assert sum(one.startswith("dead") for one in rig.start(34)) == 1, "its probe"
+
     def test_are_left_for_a_connection_that_comes_when_all_are_taken(self) -> None:
         rig = Rig(concurrency=8)
         rig.adopt(*[a_task(f"a{n}", connection="a") for n in range(20)])

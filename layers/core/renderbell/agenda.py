@@ -392,9 +392,13 @@ class Agenda:
                 _put(task.task_id, lane.singly, belongs=task.task_id in self._entries)
 
     def _busy(self) -> tuple[list[_Lane], int]:
-        """The lanes that want threads, and each one's share of them."""
+        """The lanes that want threads, and each one's share of them.
+
+        One that backs off needs a thread for its probe; the others share what else it would have had.
+        """
         lanes = [lane for lane in self._lanes.values() if self._top(lane) or lane.requests]
-        return lanes, max(OWN_THREADS, self._concurrency // max(1, len(lanes)))
+        resting = sum(lane.health is not None for lane in lanes)
+        return lanes, max(OWN_THREADS, (self._concurrency - resting) // max(1, len(lanes) - resting))
 
     def _claim(self, lane: _Lane) -> tuple[int, datetime]:
         """Orders the lanes for a free thread.
