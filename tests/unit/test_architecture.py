@@ -32,6 +32,7 @@ LAYERS = {
             "errors",
             "filetypes",
             "lengths",
+            "models",
             "redaction",
             "schedule",
             "seats",
@@ -85,7 +86,17 @@ LAYERS = {
 RANKS = {name: rank for rank, names in enumerate(LAYERS.values()) for name in names}
 
 # What takes its clock and its chance as arguments, beyond the core.
-PURE = LAYERS["core"] | {"agenda", "cursors", "endpoints", "expressions", "ids", "items", "outbox", "views", "webhooks"}
+PURE = LAYERS["core"] - {"models"} | {
+    "agenda",
+    "cursors",
+    "endpoints",
+    "expressions",
+    "ids",
+    "items",
+    "outbox",
+    "views",
+    "webhooks",
+}
 IMPURE = {
     *("asyncio", "aws_lambda_powertools", "botocore", "io", "logging", "multiprocessing", "os", "pathlib", "queue"),
     *("random", "secrets", "sys", "tempfile", "threading", "time", "uuid", "concurrent", "shutil"),
@@ -114,7 +125,7 @@ EVERYWHERE = {
     ),
     *("types", "typing", "unicodedata", "urllib.parse", "zoneinfo"),
     *("email.utils.format_datetime", "email.utils.parsedate_to_datetime", "aws_lambda_powertools.Logger"),
-    *(f"pydantic.{name}" for name in ("AliasGenerator", "AfterValidator", "BaseModel", "BeforeValidator")),
+    *(f"pydantic.{name}" for name in ("AliasGenerator", "AfterValidator", "BeforeValidator")),
     *(f"pydantic.{name}" for name in ("ConfigDict", "Field", "GetCoreSchemaHandler", "JsonValue", "PlainSerializer")),
     *(f"pydantic.{name}" for name in ("PrivateAttr", "SecretStr", "ValidationError", "ValidationInfo")),
     *("pydantic.WithJsonSchema", "pydantic.field_validator", "pydantic.model_validator"),
@@ -132,7 +143,6 @@ ALLOWED = {
     "api.account": ANSWERING,
     "api.callbacks": ANSWERING | {f"{_POWERTOOLS}.event_handler.openapi.params.Path"},
     "api.deliveries": ANSWERING | {f"{_POWERTOOLS}.event_handler.openapi.params.Body"},
-    "api.document": {*(f"{_POWERTOOLS}.event_handler.openapi.models.{name}" for name in ("APIKey", "Server"))},
     "api.endpoints": ANSWERING | {f"{_POWERTOOLS}.event_handler.openapi.params.Path"},
     "api.handler": CORRELATED | {f"{_POWERTOOLS}.event_handler.Response"},
     "api.keys": ANSWERING | {*(f"{_POWERTOOLS}.event_handler.openapi.params.{name}" for name in ("Path", "Query"))},
@@ -199,9 +209,11 @@ ALLOWED = {
     },
     "functions.notifier": HANDLER,
     "functions.poller": HANDLER,
+    "models": {"pydantic.BaseModel", "threading.RLock"},
     "providers.base": {"http.client.HTTPMessage", "urllib3.HTTPHeaderDict"},
     "providers.spec": {"jmespath.compile", "jmespath.exceptions.JMESPathError"},
     "refresh": {"botocore.exceptions.ClientError", "threading.Lock", "threading.Thread"},
+    "settings": {"pydantic.BaseModel"},
     "store.answers": {"zlib.compress", "zlib.decompress"},
     "store.table": {"botocore.exceptions.ClientError", "random.uniform", "time.sleep"},
     "telemetry": {f"{_POWERTOOLS}.Metrics", f"{_POWERTOOLS}.metrics.MetricUnit", "threading.Lock"},

@@ -10,11 +10,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from renderbell.errors import ConflictError, NotFoundError
 from renderbell.ids import Seed
+from renderbell.models import Model
 from renderbell.store import ApiKey
 
 __all__ = ["KEY_PREFIX", "KeyRequest", "KeyStore", "Keys", "MintedKey", "Owner", "Scope", "hash_key"]
@@ -56,7 +57,7 @@ Owner = Annotated[
 ]
 
 
-class KeyRequest(BaseModel):
+class KeyRequest(Model):
     """A key to mint."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

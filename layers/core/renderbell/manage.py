@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from aws_lambda_powertools import Logger
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from renderbell.delivery import (
@@ -31,6 +31,7 @@ from renderbell.endpoints import BY_OWNER, MANAGED_PREFIX, Endpoint, SigningKey,
 from renderbell.errors import AddressRefusedError, ConflictError, InvalidInputError, NotFoundError
 from renderbell.ids import Seed, id_pattern
 from renderbell.inputs import Moment
+from renderbell.models import Model
 from renderbell.register import Event, Url
 from renderbell.schedule import slot_of
 from renderbell.store import NO_ATTEMPTS, AttemptCounts, UnreadableItemError, delivery_key
@@ -143,7 +144,7 @@ _LEFT_OUT: Any = None  # a default is not checked, and null is refused where it 
 _SWITCH = "While it is true, nothing is sent to the endpoint and nothing is kept for it."
 
 
-class EndpointRequest(BaseModel):
+class EndpointRequest(Model):
     """An endpoint to make."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -155,7 +156,7 @@ class EndpointRequest(BaseModel):
     disabled: Annotated[bool, Field(strict=True, description=_SWITCH)] = False
 
 
-class EndpointChange(BaseModel):
+class EndpointChange(Model):
     """What to change of an endpoint; what is left out stays."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -167,7 +168,7 @@ class EndpointChange(BaseModel):
     disabled: Annotated[bool, Field(strict=True, description=_SWITCH)] = _LEFT_OUT
 
 
-class RecoverRequest(BaseModel):
+class RecoverRequest(Model):
     """What to send again."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

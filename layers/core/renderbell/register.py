@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from aws_lambda_powertools import Logger
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from renderbell.ask import Fetch, delete_at_provider
@@ -28,6 +28,7 @@ from renderbell.errors import (
 )
 from renderbell.ids import Seed, id_pattern
 from renderbell.invoke import Invoker
+from renderbell.models import Model
 from renderbell.providers.base import MAX_TASK_ID_BYTES, TASK_ID_PATTERN, Connection, check_provider_task_id
 from renderbell.schedule import slot_of
 from renderbell.store import AlreadyOngoingError, Lease, task_key
@@ -123,7 +124,7 @@ Url = Annotated[
 Event = Literal["task.processing", "task.completed", "task.failed", "task.expired", "task.cancelled"]
 
 
-class WebhookRequest(BaseModel):
+class WebhookRequest(Model):
     """Where to send which events."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -138,7 +139,7 @@ class WebhookRequest(BaseModel):
     ) = None
 
 
-class TaskRequest(BaseModel):
+class TaskRequest(Model):
     """A render to watch."""
 
     model_config = ConfigDict(

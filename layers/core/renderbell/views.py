@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from renderbell.delivery import DEFAULT_EVENTS, Attempt, Delivery, DeliveryState
+from renderbell.models import Model
 from renderbell.task import (
     ErrorCode,
     FileKind,
@@ -53,7 +54,7 @@ Time = Annotated[
 ]
 
 
-class _View(BaseModel):
+class _View(Model):
     model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
 

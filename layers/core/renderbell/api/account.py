@@ -5,17 +5,18 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from aws_lambda_powertools.event_handler import Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from renderbell.api.endpoints import RotationView, SecretView, rotation_view, secret_view
 from renderbell.api.problems import documented
 from renderbell.api.serving import current_caller, current_parts, current_seed, json_answer, route
 from renderbell.connections import usable_by
 from renderbell.keys import Scope
+from renderbell.models import Model
 from renderbell.providers import poll_schedule_for
 
 
-class ConnectionView(BaseModel):
+class ConnectionView(Model):
     """A connection that tasks may name."""
 
     name: str
@@ -23,7 +24,7 @@ class ConnectionView(BaseModel):
     poll_interval_s: float = Field(description="How often a task is polled, in seconds.")
 
 
-class ConnectionList(BaseModel):
+class ConnectionList(Model):
     """The connections of the caller."""
 
     connections: list[ConnectionView]

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Path
-from pydantic import BaseModel
 
 from renderbell.api.problems import documented
 from renderbell.api.serving import app, current_parts, json_answer, route
+from renderbell.models import Model
 
 
-class CallbackTaken(BaseModel):
+class CallbackTaken(Model):
     """The call is believed; what comes of it is not told."""
 
     accepted: Literal[True]

@@ -7,25 +7,26 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from renderbell.api.listing import Cursor, Limit, Pages
 from renderbell.api.problems import documented
 from renderbell.api.serving import current_caller, current_parts, json_answer, route
 from renderbell.api.tasks import TaskId
 from renderbell.keys import Scope
+from renderbell.models import Model
 from renderbell.register import Event
 from renderbell.views import AttemptView, TaskView, attempt_view, task_view
 
 
-class AttemptPage(BaseModel):
+class AttemptPage(Model):
     """Attempts, newest first."""
 
     attempts: list[AttemptView]
     next_cursor: str | None = Field(description="For the next page; null on the last.")
 
 
-class RedeliverRequest(BaseModel):
+class RedeliverRequest(Model):
     """Which of a task's webhooks to send again; without a word, all."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

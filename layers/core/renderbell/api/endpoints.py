@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Path
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from renderbell.api.problems import documented
 from renderbell.api.serving import NO_STORE, current_caller, current_parts, current_seed, json_answer, route
 from renderbell.delivery import Attempt, DeliveryState
 from renderbell.keys import Scope
 from renderbell.manage import EndpointChange, EndpointRecord, EndpointRequest, RecoverRequest, SecretRecord
+from renderbell.models import Model
 from renderbell.views import Time
 from renderbell.webhooks import message_id, test_body
 
@@ -24,7 +25,7 @@ _CHANGING = "`try_again`: the endpoint is changing just now."
 _OFF = "`endpoint_disabled`: nothing is sent to it."
 
 
-class HealthView(BaseModel):
+class HealthView(Model):
     """How an endpoint is doing."""
 
     state: Literal["enabled", "failing", "disabled"] = Field(
@@ -38,14 +39,14 @@ class HealthView(BaseModel):
     )
 
 
-class CountsView(BaseModel):
+class CountsView(Model):
     """Attempts of today and the six days before, in UTC."""
 
     delivered: int
     failed: int
 
 
-class TestAttemptView(BaseModel):
+class TestAttemptView(Model):
     """One attempt at a test."""
 
     at: Time
@@ -56,7 +57,7 @@ class TestAttemptView(BaseModel):
     duration_ms: int
 
 
-class TestView(BaseModel):
+class TestView(Model):
     """The last test of an endpoint."""
 
     webhook_id: str
@@ -66,7 +67,7 @@ class TestView(BaseModel):
     attempts: list[TestAttemptView]
 
 
-class EndpointView(BaseModel):
+class EndpointView(Model):
     """An endpoint, without its secret and the values of its headers."""
 
     endpoint_id: str = Field(examples=["ep_01k9c5d8m3q7v2x4z6b8n0p1r3"])
@@ -86,13 +87,13 @@ class EndpointDetails(EndpointView):
     last_test: TestView | None
 
 
-class EndpointList(BaseModel):
+class EndpointList(Model):
     """The caller's endpoints, the oldest first."""
 
     endpoints: list[EndpointView]
 
 
-class SecretView(BaseModel):
+class SecretView(Model):
     """A secret that signs webhooks, in the form of Standard Webhooks."""
 
     secret: str = Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
@@ -100,14 +101,14 @@ class SecretView(BaseModel):
     previous_valid_until: Time | None = Field(description="Until when the secret before this one signs as well.")
 
 
-class RotationView(BaseModel):
+class RotationView(Model):
     """A rotation, without the secret."""
 
     rotated_at: Time | None
     previous_valid_until: Time | None
 
 
-class SentTest(BaseModel):
+class SentTest(Model):
     """A test that is on its way."""
 
     webhook_id: str = Field(examples=["evt_tst_01k9c5d8m3q7v2x4z6b8n0p1r3_endpoint_test"])
@@ -116,7 +117,7 @@ class SentTest(BaseModel):
     body: dict[str, Any] = Field(description="What is sent, as JSON.")
 
 
-class RecoveredView(BaseModel):
+class RecoveredView(Model):
     """What is tried once more."""
 
     recovered: int

@@ -7,16 +7,17 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from renderbell.api.problems import documented
 from renderbell.api.serving import NO_STORE, current_caller, current_parts, current_seed, json_answer, route
 from renderbell.keys import KeyRequest, Owner, Scope
+from renderbell.models import Model
 from renderbell.store import ApiKey
 from renderbell.views import Time
 
 
-class KeyView(BaseModel):
+class KeyView(Model):
     """An API key, without the key itself."""
 
     key_id: str = Field(examples=["key_01k9c5d8m3q7v2x4z6b8n0p1r3"])
@@ -33,7 +34,7 @@ class MintedKeyView(KeyView):
     withheld: str | None = Field(default=None, description="In a replay: what is left out.")
 
 
-class KeyList(BaseModel):
+class KeyList(Model):
     """The keys of an owner, the oldest first."""
 
     keys: list[KeyView]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from renderbell.api.problems import documented
 from renderbell.api.serving import app, current_caller, current_parts, json_answer, route
@@ -19,6 +19,7 @@ from renderbell.inputs import WHOLE, Moment
 from renderbell.items import parse_time, time_text
 from renderbell.keys import Scope
 from renderbell.listing import TaskFilter
+from renderbell.models import Model
 from renderbell.store import Place
 from renderbell.task import Status
 from renderbell.views import TaskSummary, task_summary
@@ -36,7 +37,7 @@ Cursor = Annotated[
 ]
 
 
-class TaskPage(BaseModel):
+class TaskPage(Model):
     """Tasks, newest first."""
 
     tasks: list[TaskSummary]

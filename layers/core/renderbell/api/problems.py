@@ -14,7 +14,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError as UnmatchedError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from renderbell.api.codes import FIELD_CODES, PROBLEM_CODES, listed
 from renderbell.api.serving import JSON, NO_STORE, app
@@ -29,6 +29,7 @@ from renderbell.errors import (
     ProviderError,
     RenderbellError,
 )
+from renderbell.models import Model
 
 PROBLEM_JSON = "application/problem+json"
 MAX_NAMED = 200  # characters of a field's name, or of a message, which may hold a host
@@ -40,7 +41,7 @@ _ErrorHandler = TypeVar("_ErrorHandler", bound=Callable[..., Response[str]])
 logger = Logger()
 
 
-class FieldProblem(BaseModel):
+class FieldProblem(Model):
     """What is wrong with one field."""
 
     field: str = Field(examples=["webhooks.0.url"])
@@ -51,7 +52,7 @@ class FieldProblem(BaseModel):
     )
 
 
-class Problem(BaseModel):
+class Problem(Model):
     """An error, as RFC 9457 has it."""
 
     type: str = "about:blank"

@@ -8,11 +8,11 @@ from string import Template
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
-from pydantic import BaseModel
 
 from renderbell.api.document import VERSION, openapi_document
 from renderbell.api.problems import documented
 from renderbell.api.serving import JSON, NO_STORE, OPEN, current_base_url, json_answer, route
+from renderbell.models import Model
 
 # The page runs its scripts inline, and may talk to nobody but this API.
 DOCS_POLICY = (
@@ -48,7 +48,7 @@ SwaggerUIBundle({
 """)
 
 
-class Health(BaseModel):
+class Health(Model):
     """The API answers."""
 
     status: str

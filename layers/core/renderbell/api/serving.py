@@ -14,7 +14,6 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from pydantic import BaseModel
 
 from renderbell.authorize import Caller, UnauthorizedError
 from renderbell.callbacks import Callbacks
@@ -24,6 +23,7 @@ from renderbell.ids import Seed
 from renderbell.keys import Keys, Scope
 from renderbell.listing import Listing
 from renderbell.manage import Endpoints
+from renderbell.models import Model
 from renderbell.redeliver import Redelivery
 from renderbell.register import Connections, Tasks
 from renderbell.task import StoredFile
@@ -67,7 +67,7 @@ SCOPES: dict[tuple[str, str], Scope] = {}  # of the routes that need a key, by m
 METHODS: dict[str, set[str]] = {}  # of all routes, by resource
 QUERIES: dict[tuple[str, str], Parameters] = {}  # of all routes
 
-_Body = TypeVar("_Body", bound=BaseModel)
+_Body = TypeVar("_Body", bound=Model)
 _RouteFunction = TypeVar("_RouteFunction", bound=Callable[..., Any])
 
 logger = Logger()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, WithJsonSchema
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, WithJsonSchema
 
 from renderbell.api.problems import Problem, VideoExpiredError, documented, problem_of
 from renderbell.api.serving import (
@@ -24,6 +24,7 @@ from renderbell.api.serving import (
 from renderbell.errors import NotFoundError
 from renderbell.inputs import Flag, Whole
 from renderbell.keys import Scope
+from renderbell.models import Model
 from renderbell.register import Registered, TaskRequest
 from renderbell.task import Status, Task, copying_since
 from renderbell.views import TaskView, Time, task_view
@@ -34,7 +35,7 @@ LINK_S = 3600  # how long a presigned URL lives; the function's role may end it 
 TaskId = Annotated[str, Path(description="The `task_id` of a task.")]
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(Model):
     """Renders to watch."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -56,7 +57,7 @@ class BatchRequest(BaseModel):
     ]
 
 
-class BatchTask(BaseModel):
+class BatchTask(Model):
     """A watched render in short; `GET /tasks/{task_id}` shows all of it."""
 
     task_id: str
@@ -67,7 +68,7 @@ class BatchTask(BaseModel):
     expires_at: Time
 
 
-class BatchResult(BaseModel):
+class BatchResult(Model):
     """What became of one render of a batch."""
 
     index: int = Field(description="Its place in the request, from 0.")
@@ -76,20 +77,20 @@ class BatchResult(BaseModel):
     problem: Problem | None = Field(default=None, description="With any other.")
 
 
-class BatchAnswer(BaseModel):
+class BatchAnswer(Model):
     """What became of each render of a batch, in the order of the request."""
 
     results: list[BatchResult]
 
 
-class DeletedTask(BaseModel):
+class DeletedTask(Model):
     """A task that is there no more."""
 
     task_id: str
     deleted: Literal[True]
 
 
-class VideoLink(BaseModel):
+class VideoLink(Model):
     """A presigned URL to a stored file."""
 
     url: str

@@ -17,10 +17,11 @@ from types import MappingProxyType
 from typing import Annotated, Protocol, Self, runtime_checkable
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 from urllib3 import HTTPHeaderDict
 
 from renderbell.errors import ProviderProtocolError
+from renderbell.models import Model
 from renderbell.providers.reading import Answer, storable, time_of, zone_of
 from renderbell.providers.spec import GenericSpec
 from renderbell.schedule import PollSchedule
@@ -120,7 +121,7 @@ class Callback:
     provider_task_id: str | None
 
 
-class Connection(BaseModel):
+class Connection(Model):
     """An operator's account with a provider.
 
     `base_url` is the provider's address without the API's own path; `timezone` (an IANA name or `+08:00`) gives naive

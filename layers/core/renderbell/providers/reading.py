@@ -17,7 +17,7 @@ from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema, from_json
 
 from renderbell.errors import (
@@ -28,6 +28,7 @@ from renderbell.errors import (
     ProviderTaskNotFound,
     ProviderUnavailable,
 )
+from renderbell.models import Model
 from renderbell.redaction import redacted_start
 from renderbell.schedule import MAX_RETRY_AFTER_S
 
@@ -49,7 +50,7 @@ _NO_ROUTE = re.compile(
 )
 
 T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ Lenient = Annotated[T | None, _OrNone()]
 RawTime = Lenient[str | int | float]
 
 
-class Wire(BaseModel):
+class Wire(Model):
     """The part of an answer that we read; everything else in it is ignored."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)

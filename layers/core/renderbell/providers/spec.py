@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl
 import jmespath  # type: ignore[import-untyped]
 from jmespath.exceptions import JMESPathError  # type: ignore[import-untyped]
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -24,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
+
+from renderbell.models import Model
 
 __all__ = [
     "AuthSpec",
@@ -112,7 +113,7 @@ def word_of(value: object) -> str | None:
     return None
 
 
-class _Strict(BaseModel):
+class _Strict(Model):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
