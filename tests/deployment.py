@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from standardwebhooks import Webhook
 
 from renderbell import endpoints
+from renderbell.addresses import EgressPolicy
 from renderbell.callbacks import Callbacks
 from renderbell.connections import Connections
 from renderbell.deliver import Deliverer
 from renderbell.delivery import DEFAULT_EVENTS, Answer
-from renderbell.egress import EgressPolicy
 from renderbell.endpoints import Endpoint, SigningKey
 from renderbell.errors import ConfigurationError
 from renderbell.manage import Endpoints

@@ -10,9 +10,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from renderbell.addresses import EgressPolicy
 from renderbell.api import ApiParts, build_handler
 from renderbell.callbacks import Callbacks
-from renderbell.egress import EgressPolicy
 from renderbell.idempotency import Idempotency
 from renderbell.keys import Keys
 from renderbell.listing import Listing

@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 
 from renderbell.agenda import most_in_flight
-from renderbell.egress import PollClient
+from renderbell.fetch import PollClient
 from renderbell.poll import Poller, PollSettings
 from renderbell.providers import Connection
 from renderbell.schedule import PollSchedule, next_moment, slot_of

@@ -22,9 +22,10 @@ import pytest
 import urllib3.connection
 from standardwebhooks import Webhook as Verifier
 
+from renderbell.addresses import EgressPolicy
 from renderbell.delivery import Answer
 from renderbell.dial import Exchange, Guard, Lookup, SocketAddress, exchanging, vetted
-from renderbell.egress import USER_AGENT, Downloader, EgressPolicy, PollClient, WebhookClient
+from renderbell.egress import Downloader, WebhookClient
 from renderbell.endpoints import derive_secret
 from renderbell.errors import (
     AddressRefusedError,
@@ -36,6 +37,7 @@ from renderbell.errors import (
     ProviderProtocolError,
     ProviderUnavailable,
 )
+from renderbell.fetch import USER_AGENT, PollClient
 from renderbell.providers.base import Connection, HttpRequest, HttpResponse
 from renderbell.webhooks import signed_headers
 from tests.unit.raw_server import Handler, RawServer, Visit, always, answer, raw_server

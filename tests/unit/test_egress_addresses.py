@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 from urllib3.util import parse_url
 
 from renderbell.addresses import (
+    EgressPolicy,
     check_public_target,
     check_webhook_url,
+    is_public,
     own_origins,
     parse_target,
     permits_own,
     permits_public,
 )
-from renderbell.egress import EgressPolicy, is_public
 from renderbell.errors import AddressRefusedError, ConfigurationError
 
 REFUSED_V4 = [

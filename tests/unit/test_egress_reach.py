@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from renderbell.addresses import EgressPolicy, check_webhook_url
 from renderbell.archive import Archive
 from renderbell.delivery import DeliveryState, judge, new_delivery
 from renderbell.dial import SocketAddress
-from renderbell.egress import Downloader, EgressPolicy, PollClient, WebhookClient, check_webhook_url
+from renderbell.egress import Downloader, WebhookClient
 from renderbell.errors import AddressRefusedError, ProviderAuthError, SourceRefusedError
+from renderbell.fetch import PollClient
 from renderbell.providers.base import Connection, HttpRequest
 from renderbell.task import FileKind, Source
 from tests.unit.raw_server import RawServer, Visit, always, answer, raw_server

@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from renderbell import webhooks
+from renderbell.addresses import EgressPolicy
 from renderbell.delivery import DEFAULT_EVENTS, TASK_EVENTS, DeliveryState
-from renderbell.egress import EgressPolicy
 from renderbell.errors import AlreadyRegisteredError, ConflictError, InvalidInputError, NotFoundError
 from renderbell.providers import Connection
 from renderbell.register import Registered, TaskRequest, Tasks

@@ -58,11 +58,12 @@ def utc_now() -> datetime:
 
 def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     """What the API's routes need."""
+    from renderbell.addresses import EgressPolicy
     from renderbell.api import ApiParts
     from renderbell.callbacks import Callbacks
     from renderbell.connections import Connections, parameters_under
-    from renderbell.egress import EgressPolicy, PollClient
     from renderbell.endpoints import MANAGED_PREFIX
+    from renderbell.fetch import PollClient
     from renderbell.idempotency import Idempotency
     from renderbell.ids import ENTROPY_BYTES, new_id
     from renderbell.invoke import LambdaInvoker
@@ -212,7 +213,7 @@ def poller(environment: Mapping[str, str] = os.environ) -> PollerParts:
 
     from renderbell.agenda import most_in_flight
     from renderbell.connections import Connections, parameters_under
-    from renderbell.egress import PollClient
+    from renderbell.fetch import PollClient
     from renderbell.invoke import LambdaInvoker
     from renderbell.poll import Poller, PollSettings
     from renderbell.refresh import in_background
@@ -258,12 +259,14 @@ def notifier(environment: Mapping[str, str] = os.environ) -> NotifierParts:
     from aws_lambda_powertools import Metrics
 
     from renderbell import endpoints
+    from renderbell.addresses import EgressPolicy
     from renderbell.archive import Archive
     from renderbell.bus import BusOrWeb, EventBus
     from renderbell.connections import Connections, parameters_under
     from renderbell.deliver import Deliverer
     from renderbell.delivery import MAX_ENDPOINTS
-    from renderbell.egress import Downloader, EgressPolicy, PollClient, WebhookClient
+    from renderbell.egress import Downloader, WebhookClient
+    from renderbell.fetch import PollClient
     from renderbell.notify import Notifier
     from renderbell.settings import NotifierSettings
     from renderbell.telemetry import Counts

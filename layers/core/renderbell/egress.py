@@ -7,220 +7,55 @@
 | `WebhookClient` | public https, and what the `EgressPolicy` opens | no redirects, 4 KiB of the answer are read |
 
 A connection's own origins are exactly the scheme, host and port of its `base_url` and `media_base_url`: these are the
-operator's word and may be http, private and on any port. `addresses` has the rules, `dial` the connections.
+operator's word and may be http, private and on any port. `addresses` has the rules, `dial` the connections, and `fetch`
+the `PollClient`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
-from http.client import HTTPException
-from http.client import HTTPResponse as PlainResponse
 from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPHeaderDict, HTTPResponse, PoolManager
-from urllib3.exceptions import DecodeError
-from urllib3.util import Retry
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 
 from renderbell.addresses import (
     EgressPolicy,
     Origin,
     Target,
-    authority_prefix,
     check_public_target,
-    check_webhook_url,
-    is_public,
     own_origins,
     parse_target,
     permits_own,
     permits_public,
 )
 from renderbell.delivery import REFUSED, Answer
-from renderbell.dial import Exchange, Guard, Lookup, Resolver, Whole, exchanging, resolve, vetted
-from renderbell.errors import (
-    AddressRefusedError,
-    ConnectError,
-    ProviderAuthError,
-    ProviderProtocolError,
-    ProviderUnavailable,
-)
-from renderbell.failures import FAILURES, STRAY, raise_egress, sentence_of, was_closed, word_of
-from renderbell.providers.base import Connection, HttpRequest, HttpResponse
+from renderbell.dial import Exchange, Guard, Lookup, Resolver, exchanging, resolve
+from renderbell.errors import AddressRefusedError, ConnectError
+from renderbell.failures import FAILURES, STRAY, raise_egress, sentence_of, word_of
+from renderbell.fetch import NO_RETRIES, USER_AGENT, pool_manager
+from renderbell.providers.base import Connection
 from renderbell.providers.reading import retry_after_s
 
-__all__ = [
-    "USER_AGENT",
-    "Download",
-    "Downloader",
-    "EgressPolicy",
-    "PollClient",
-    "WebhookClient",
-    "check_webhook_url",
-    "is_public",
-]
+__all__ = ["Download", "Downloader", "WebhookClient"]
 
-USER_AGENT = "Renderbell/0.1.0"
-
-MAX_POLL_BODY = 2 * 1024 * 1024
 MAX_REDIRECTS = 3
 MAX_WEBHOOK_ANSWER = 4096
 DOWNLOAD_IDLE_S = 30.0
 WEBHOOK_TIMEOUT_S = 15.0
 
 _CHUNK = 64 * 1024
-_NO_RETRIES = Retry.from_int(False)
-_ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE_ELSEWHERE = frozenset({"accept", "if-range", "range"})  # headers that may go to another origin
-
-
-class PollClient:
-    """Asks providers for the status of tasks, over connections that are kept alive; safe to share between threads."""
-
-    def __init__(
-        self, *, connections_per_host: int = 64, resolver: Resolver = resolve, ca_file: str | None = None
-    ) -> None:
-        lookup = Lookup(resolver)
-        self._pools = {
-            permits: _pool_manager(Guard(permits, True, lookup, ca_file, _read_whole), connections_per_host)
-            for permits in (permits_own, permits_public)
-        }
-        self._routes: dict[str, tuple[str, HTTPConnectionPool]] = {}
-
-    def fetch(self, connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
-        """The provider's answer, whatever its status; `timeout_s` limits the whole exchange, lookup to last byte.
-
-        Raises `ProviderUnavailable` where no answer came, `ProviderProtocolError` for one that is too large or cannot
-        be read, `ProviderAuthError` for a connection whose address may not be reached.
-        """
-        try:
-            pool, uri = self._route(connection, request.url)
-        except AddressRefusedError as error:
-            raise ProviderAuthError(f"the connection's address may not be reached: {error}") from None
-        headers = _with_defaults(request.headers, json_body=request.json is not None)
-        body = None if request.json is None else json.dumps(request.json, separators=(",", ":")).encode()
-        exchange = Exchange(monotonic() + timeout_s, timeout_s)
-        ask = partial(_ask, pool, request.method, uri, headers, body)
-        try:
-            with exchanging(exchange):
-                try:
-                    return ask()
-                except FAILURES as error:
-                    if exchange.connected or not was_closed(error):
-                        raise
-                # A kept connection that the provider had closed; at worst it is asked twice, which changes nothing.
-                exchange.fresh_only = True
-                return ask()
-        except AddressRefusedError as error:
-            raise ProviderAuthError(f"the connection's address may not be reached: {error}") from None
-        except DecodeError:
-            raise ProviderProtocolError("the answer's compression cannot be read") from None
-        except FAILURES as error:
-            raise ProviderUnavailable(sentence_of(error, pool.host, timeout_s)) from None
-        except STRAY as error:
-            raise ProviderProtocolError(sentence_of(error, pool.host, timeout_s)) from None
-
-    def close(self) -> None:
-        """Closes the idle connections; the client can be used on."""
-        self._routes.clear()
-        for manager in self._pools.values():
-            pools = [manager.pools[key] for key in manager.pools.keys()]  # noqa: SIM118 - it is no mapping to iterate
-            manager.clear()
-            for pool in pools:
-                pool.close()
-
-    def _route(self, connection: Connection, url: str) -> tuple[HTTPConnectionPool, str]:
-        """The pool and the request target of a URL; without parsing it where it plainly lies under `base_url`."""
-        route = self._routes.get(connection.base_url)
-        if route is None or route[1].pool is None:  # a pool that was closed, as the least used of very many
-            route = authority_prefix(connection.base_url), self._pool(parse_target(connection.base_url), permits_own)
-            self._routes[connection.base_url] = route
-        prefix, pool = route
-        if url.startswith(prefix):
-            return pool, url[len(prefix) - 1 :]
-        target = parse_target(url)
-        if target.origin in own_origins(connection.base_url, connection.media_base_url):
-            return self._pool(target, permits_own), target.uri
-        check_public_target(target)
-        return self._pool(target, permits_public), target.uri
-
-    def _pool(self, target: Target, permits: Callable[..., bool]) -> HTTPConnectionPool:
-        return self._pools[permits].connection_from_host(target.host, target.port, target.scheme)
-
-
-def _ask(
-    pool: HTTPConnectionPool, method: str, uri: str, headers: Mapping[str, str], body: bytes | None
-) -> HttpResponse:
-    try:
-        answer = cast(
-            "Whole",
-            pool.urlopen(
-                method, uri, body=body, headers=headers, retries=_NO_RETRIES, redirect=False, assert_same_host=False
-            ),
-        )
-    except _UnreadableError as error:
-        if error.status < 400:
-            raise error.reason from None
-        return HttpResponse(error.status, error.headers, b"")  # it says enough: a 503 is one, whatever its page
-    return HttpResponse(answer.status, answer.headers, answer.body)
-
-
-class _UnreadableError(Exception):
-    """A body that is not read to its end, so that its connection is not used again."""
-
-    def __init__(self, answer: PlainResponse, reason: Exception) -> None:
-        super().__init__(reason)
-        self.status, self.reason = answer.status, reason
-        self.headers = cast("Mapping[str, str]", answer.headers)
-
-
-def _read_whole(answer: PlainResponse) -> bytes:
-    """The whole body of a poll's answer, decompressed; raises `_UnreadableError`."""
-    try:
-        encoding = answer.headers.get("Content-Encoding")
-        if encoding is None:
-            return _read_plain(answer)
-        if not {word.strip().lower() for word in encoding.split(",")} <= _ENCODINGS:
-            raise ProviderProtocolError("the answer has an encoding that was not asked for")
-        headers = HTTPHeaderDict(answer.headers.items())
-        return _within_limit(HTTPResponse(answer, headers, answer.status, preload_content=False).read)
-    except (DecodeError, ProviderProtocolError) as error:
-        raise _UnreadableError(answer, error) from None
-
-
-def _read_plain(answer: PlainResponse) -> bytes:
-    if answer.length is None:
-        if "Content-Length" in answer.headers and not answer.chunked:
-            raise HTTPException("the answer's length is no number")
-        return _within_limit(answer.read)
-    if answer.length > MAX_POLL_BODY:
-        raise _too_large(answer.read(_CHUNK))
-    return answer.read()
-
-
-def _within_limit(read: Callable[[int], bytes]) -> bytes:
-    chunks, size = [], 0
-    while chunk := read(_CHUNK):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_POLL_BODY:
-            raise _too_large(chunks[0])
-    return b"".join(chunks)
-
-
-def _too_large(start: bytes) -> ProviderProtocolError:
-    text = start[:1000].decode("utf-8", "replace")
-    return ProviderProtocolError(f"the answer is larger than {MAX_POLL_BODY} bytes", raw=text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,11 +231,11 @@ class _VettingAdapter(HTTPAdapter):
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        super().__init__(pool_maxsize=64, max_retries=_NO_RETRIES)
+        super().__init__(pool_maxsize=64, max_retries=NO_RETRIES)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
         """Makes the pools of vetted connections."""
-        self.poolmanager = _pool_manager(self._guard, maxsize)
+        self.poolmanager = pool_manager(self._guard, maxsize)
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: object, proxies: object = None, cert: object = None
@@ -446,23 +281,6 @@ def _send(
         return session.send(request, stream=True, allow_redirects=False, timeout=None, proxies={}, verify=True)
 
 
-def _pool_manager(guard: Guard, maxsize: int) -> PoolManager:
-    manager = PoolManager(num_pools=256, maxsize=maxsize, timeout=None, retries=_NO_RETRIES)
-    manager.pool_classes_by_scheme = vetted(guard)
-    return manager
-
-
 class _NoCookies(DefaultCookiePolicy):
     def __init__(self) -> None:
         super().__init__(allowed_domains=[])
-
-
-def _with_defaults(headers: Mapping[str, str], *, json_body: bool) -> dict[str, str]:
-    """The headers of a poll; what the provider's description sets wins, in whatever case."""
-    merged = {"User-Agent": USER_AGENT}
-    if json_body:
-        merged["Content-Type"] = "application/json"
-    for name, value in headers.items():
-        merged.pop(name.title(), None)
-        merged[name] = value
-    return merged

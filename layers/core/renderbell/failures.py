@@ -10,7 +10,6 @@ import ssl
 from http.client import HTTPException, IncompleteRead
 from typing import NoReturn
 
-import requests
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -26,7 +25,7 @@ from renderbell.errors import ConnectError, DeadlineError
 
 __all__ = ["FAILURES", "STRAY", "raise_egress", "sentence_of", "was_closed", "word_of"]
 
-FAILURES = (HTTPError, HTTPException, OSError, requests.RequestException)
+FAILURES = (HTTPError, HTTPException, OSError)  # which those of requests are, too
 
 # What http.client and urllib3 let through where an answer is broken in a way that they do not foresee.
 STRAY = (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError)
@@ -39,8 +38,8 @@ def was_closed(error: BaseException) -> bool:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The error within those of requests."""
-    while isinstance(error, requests.RequestException) and error.args and isinstance(error.args[0], Exception):
+    """The error within those of requests, which are known by that: to import them takes a cold start its time."""
+    while isinstance(error, OSError) and error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     return error
 

@@ -14,6 +14,7 @@ from aws_lambda_powertools import Logger
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from renderbell.addresses import EgressPolicy, check_webhook_url
 from renderbell.delivery import (
     DEFAULT_EVENTS,
     HEALTHY,
@@ -26,7 +27,6 @@ from renderbell.delivery import (
     new_delivery,
     reopened,
 )
-from renderbell.egress import EgressPolicy, check_webhook_url
 from renderbell.endpoints import BY_OWNER, MANAGED_PREFIX, Endpoint, SigningKey, secrets_of
 from renderbell.errors import AddressRefusedError, ConflictError, InvalidInputError, NotFoundError
 from renderbell.ids import Seed, id_pattern

@@ -13,10 +13,10 @@ from aws_lambda_powertools import Logger
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from renderbell.addresses import EgressPolicy, check_webhook_url
 from renderbell.ask import Fetch, delete_at_provider
 from renderbell.connections import usable_by
 from renderbell.delivery import DEFAULT_EVENTS, MAX_ENDPOINTS, TASK_EVENTS, Delivery, DeliveryState
-from renderbell.egress import EgressPolicy, check_webhook_url
 from renderbell.errors import (
     AddressRefusedError,
     AlreadyRegisteredError,
