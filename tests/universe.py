@@ -353,7 +353,7 @@ class Universe(Deployment):
         self.archive = cast(  # in the place of the scripted one
             Any,
             Archive(
-                cast("S3Client", s3),
+                lambda: cast("S3Client", s3),
                 BUCKET,
                 self.sources,
                 max_bytes=MAX_VIDEO_BYTES,

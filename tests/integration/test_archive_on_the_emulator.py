@@ -48,7 +48,9 @@ class Try:
     def __init__(self, s3: S3Client, bucket: str, file: FakeFile, *, put_bytes: int = PART) -> None:
         self.s3, self.bucket, self.file = s3, bucket, file
         self.downloads = FakeDownloads({LINK: file})
-        self.archive = Archive(s3, bucket, self.downloads, max_bytes=100 * PART, part_bytes=PART, put_bytes=put_bytes)
+        self.archive = Archive(
+            lambda: s3, bucket, self.downloads, max_bytes=100 * PART, part_bytes=PART, put_bytes=put_bytes
+        )
         self.upload: Upload | None = None
 
     def remember(self, upload: Upload | None) -> None:

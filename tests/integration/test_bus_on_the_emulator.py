@@ -49,7 +49,7 @@ class Account:
 
 
 def bus(account: Account, name: str) -> EventBus:
-    return EventBus(client=account.events, name=name, clock=time.monotonic)
+    return EventBus(client=lambda: account.events, name=name, clock=time.monotonic)
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,12 @@ class Try:
     def __init__(self, source: StallingSource, put_bytes: int) -> None:
         self.source, self.s3 = source, FakeS3(smallest_part_bytes=PART)
         self.archive = Archive(
-            cast("S3Client", self.s3), BUCKET, Downloader(), max_bytes=10**6, part_bytes=PART, put_bytes=put_bytes
+            lambda: cast("S3Client", self.s3),
+            BUCKET,
+            Downloader(),
+            max_bytes=10**6,
+            part_bytes=PART,
+            put_bytes=put_bytes,
         )
         self.upload: Upload | None = None
 

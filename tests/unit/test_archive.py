@@ -82,7 +82,7 @@ class Try:
         self, *, max_bytes: int = LIMIT, part_bytes: int = PART, put_bytes: int = PART, **more: Any
     ) -> Archive:
         return Archive(
-            cast("S3Client", self.s3),
+            lambda: cast("S3Client", self.s3),
             BUCKET,
             self.downloads,
             max_bytes=max_bytes,
@@ -205,7 +205,9 @@ def test_no_more_than_two_parts_are_in_memory() -> None:
     part = 2**20
     copy = Try(FakeFile(video_bytes(6 * part), chunk=2**16))
     s3 = ForgetfulS3()
-    archive = Archive(cast("S3Client", s3), BUCKET, copy.downloads, max_bytes=9 * part, part_bytes=part, put_bytes=part)
+    archive = Archive(
+        lambda: cast("S3Client", s3), BUCKET, copy.downloads, max_bytes=9 * part, part_bytes=part, put_bytes=part
+    )
     tracemalloc.start()
     try:
         with pytest.raises(CopyError, match="0 bytes instead of"):

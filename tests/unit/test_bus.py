@@ -48,7 +48,7 @@ class Web:
 
 def put(events: FakeEvents) -> Answer:
     times = iter([10.0, 10.25])
-    return EventBus(client=events, name="studio", clock=lambda: next(times)).put(BODY.encode())
+    return EventBus(client=lambda: events, name="studio", clock=lambda: next(times)).put(BODY.encode())
 
 
 def client_error(code: str) -> ClientError:
@@ -103,7 +103,7 @@ def test_whatever_prevents_an_event_is_a_failed_attempt_with_a_word(
 
 def test_the_url_says_whether_it_is_the_bus_or_the_web() -> None:
     events, web = FakeEvents(), Web()
-    both = BusOrWeb(web, EventBus(client=events, name="studio", clock=lambda: 0.0))
+    both = BusOrWeb(web, EventBus(client=lambda: events, name="studio", clock=lambda: 0.0))
     assert both.post(HOOK, {}, BODY.encode()).status == 204
     assert both.post(BUS_URL, {}, BODY.encode()).status == 200
     assert (web.posted, len(events.put)) == ([HOOK], 1)

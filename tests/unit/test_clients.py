@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, cast
+from threading import Barrier, Lock
+from typing import Any, TypeVar, cast
 
 import boto3
 import pytest
@@ -26,6 +27,8 @@ from renderbell.schedule import CLAIM_RENEW_S, CLAIM_S
 from tests.environment import ENVIRONMENT
 from tests.template.expanded import expanded
 from tests.unit.raw_server import Handler, Visit, always, answer, raw_server
+
+T = TypeVar("T")
 
 FUNCTIONS = ("api", "authorizer", "poller", "notifier")
 CALLS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -53,17 +56,25 @@ class RecordingSession(boto3.Session):
 
 @pytest.fixture(scope="module")
 def clients() -> Mapping[str, Mapping[str, BaseClient]]:
-    """Every client that each function makes at its cold start, by function and service."""
-    made = {}
+    """Every client that each function makes, by function and service: those too that it makes later."""
+    return {function: clients_of(function, at_once) for function in FUNCTIONS}
+
+
+def at_once(make: Callable[[], T]) -> Callable[[], T]:
+    """Makes at the start what could be made at its first use."""
+    made = make()
+    return lambda: made
+
+
+def clients_of(function: str, later: bootstrap.Later) -> Mapping[str, BaseClient]:
+    """The clients that a function makes at its start, if it makes others at the given time."""
+    session = RecordingSession()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        for function in FUNCTIONS:
-            session = RecordingSession()
-            patch.setattr(boto3, "DEFAULT_SESSION", session)
-            getattr(bootstrap, function)()
-            made[function] = session.made
-    return made
+        patch.setattr(boto3, "DEFAULT_SESSION", session)
+        getattr(bootstrap, function)(later=later)
+    return session.made
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,54 @@ def test_a_function_makes_clients_of_these_services(clients: Mapping[str, Mappin
         "poller": {"dynamodb", "lambda", "ssm"},
         "notifier": {"dynamodb", "events", "s3", "secretsmanager", "ssm"},
     }
+
+
+def test_a_start_makes_only_the_clients_that_it_is_sure_to_need() -> None:
+    assert {function: set(clients_of(function, bootstrap.at_first_use)) for function in FUNCTIONS} == {
+        "api": {"dynamodb"},
+        "authorizer": {"dynamodb"},
+        "poller": {"dynamodb"},
+        "notifier": {"dynamodb", "secretsmanager"},
+    }
+
+
+def test_what_is_made_at_its_first_use_is_made_once_and_by_one_thread_at_a_time() -> None:
+    making, made = Lock(), []
+
+    def make() -> object:
+        assert making.acquire(blocking=False), "another thread is making one"
+        time.sleep(0)  # the others come
+        made.append(object())
+        making.release()
+        return made[-1]
+
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(100):
+            made.clear()
+            all_come = Barrier(8)
+            gets = [bootstrap.at_first_use(make), bootstrap.at_first_use(make)]
+
+            def use(number: int, all_come: Barrier = all_come, gets: list[Callable[[], object]] = gets) -> object:
+                all_come.wait()
+                return gets[number % 2]()
+
+            found = list(threads.map(use, range(8)))
+            assert (len(made), set(found[::2]) | set(found[1::2])) == (2, set(made))
+            assert len(set(found[::2])) == 1
+
+
+def test_what_could_not_be_made_is_made_at_the_next_use() -> None:
+    tries = iter([ConfigurationError("no region"), None])
+
+    def make() -> str:
+        if (trouble := next(tries)) is not None:
+            raise trouble
+        return "made"
+
+    get = bootstrap.at_first_use(make)
+    with pytest.raises(ConfigurationError):
+        get()
+    assert (get(), get()) == ("made", "made")
 
 
 def test_every_client_tries_again_and_gives_up(clients: Mapping[str, Mapping[str, BaseClient]]) -> None:
@@ -311,7 +370,7 @@ class SecretsManager:
 
 def test_a_secret_is_read_every_five_minutes_and_outlives_an_outage() -> None:
     manager, now = SecretsManager(), [1000.0]
-    secret = bootstrap.secret_text(cast(Any, manager), "first", lambda: now[0])
+    secret = bootstrap.secret_text(lambda: cast(Any, manager), "first", lambda: now[0])
     assert (secret(), secret(), manager.reads) == ("one", "one", 1)
     manager.text = "two"
     now[0] += bootstrap.SECRET_MAX_AGE_S
@@ -327,7 +386,7 @@ def test_a_secret_is_read_every_five_minutes_and_outlives_an_outage() -> None:
 def test_a_cold_start_while_secrets_manager_is_down_fails_and_recovers() -> None:
     manager, now = SecretsManager(), [1000.0]
     manager.trouble = ReadTimeoutError(endpoint_url="https://secretsmanager.test")
-    secret = bootstrap.secret_text(cast(Any, manager), "first", lambda: now[0])
+    secret = bootstrap.secret_text(lambda: cast(Any, manager), "first", lambda: now[0])
     for _ in range(3):
         with pytest.raises(ConfigurationError):
             secret()

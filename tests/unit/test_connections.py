@@ -453,5 +453,5 @@ def test_all_pages_of_parameters_are_read_and_decrypted() -> None:
         stub.add_response("get_parameters_by_path", first, asked)
         second = {"Parameters": [{"Name": "/rb/connections/other", "Value": "two"}]}
         stub.add_response("get_parameters_by_path", second, {**asked, "NextToken": "more"})
-        found = parameters_under(SSMProvider(boto3_client=client), "/rb/connections")()
+        found = parameters_under(lambda: SSMProvider(boto3_client=client), "/rb/connections")()
     assert found == {"studio": "one", "other": "two"}

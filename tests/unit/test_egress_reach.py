@@ -256,7 +256,7 @@ def test_a_refused_webhook_ends_its_delivery_at_once_and_says_why() -> None:
     ],
 )
 def test_a_refused_source_ends_the_copy_at_once_and_says_why_without_the_query(url: str, why: str) -> None:
-    archive = Archive(cast("S3Client", object()), "videos", Downloader(resolver=HERE), max_bytes=1000)
+    archive = Archive(lambda: cast("S3Client", object()), "videos", Downloader(resolver=HERE), max_bytes=1000)
     with pytest.raises(SourceRefusedError, match=why) as refused:
         archive.store(
             prefix="default/t",

@@ -66,7 +66,7 @@ class SlowWorld:
 
     def use(self, downloads: SlowDownloads) -> None:
         archive = Archive(
-            cast("S3Client", self.s3),
+            lambda: cast("S3Client", self.s3),
             BUCKET,
             downloads,
             max_bytes=1_000_000,

@@ -119,13 +119,14 @@ def _one_thread() -> Executor:
 class Archive:
     """Puts finished files into the team's bucket.
 
+    `s3` gives the client, which deliveries alone do not need.
     `put_bytes` is the largest file that is put at once, `part_bytes` the smallest part of a larger one's upload.
     `uploader` runs the upload of a part while the next is downloaded, one job at a time.
     """
 
     def __init__(
         self,
-        s3: S3Client,
+        s3: Callable[[], S3Client],
         bucket: str,
         downloads: Downloads,
         *,
@@ -163,7 +164,7 @@ class Archive:
         if upload is not None and upload.n != n:
             raise ValueError(f"the upload is of file {upload.n}, not {n}")
         copy = _Copy(
-            s3=self._s3,
+            s3=self._s3(),
             bucket=self._bucket,
             downloads=self._downloads,
             max_bytes=self._max_bytes,
@@ -187,21 +188,23 @@ class Archive:
         with _S3Errors("list the open uploads"):
             open_uploads = [
                 (found["Key"], found["UploadId"])
-                for page in self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=below)
+                for page in self._s3()
+                .get_paginator("list_multipart_uploads")
+                .paginate(Bucket=self._bucket, Prefix=below)
                 for found in page.get("Uploads", [])
             ]
         for key, upload_id in open_uploads:
-            _abort(self._s3, self._bucket, key, upload_id)
+            _abort(self._s3(), self._bucket, key, upload_id)
         with _S3Errors("list the objects"):
             keys = [
                 found["Key"]
-                for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=below)
+                for page in self._s3().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=below)
                 for found in page.get("Contents", [])
             ]
         for key in keys:
             if key not in keep:
                 with _S3Errors("delete an object"):
-                    self._s3.delete_object(Bucket=self._bucket, Key=key)
+                    self._s3().delete_object(Bucket=self._bucket, Key=key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING
+from threading import RLock
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import uuid4
 
 import boto3
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from renderbell.task import StoredFile
     from renderbell.telemetry import Counts
 
+T = TypeVar("T")
+
 logger = Logger()
 
 SECRET_MAX_AGE_S = 300
@@ -56,7 +59,30 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
+_MAKING = RLock()
+
+
+class Later(Protocol):
+    """Says when to make something that not every start of a function comes to need."""
+
+    def __call__(self, make: Callable[[], T]) -> Callable[[], T]: ...
+
+
+def at_first_use(make: Callable[[], T]) -> Callable[[], T]:
+    """A function that makes something when it is first called; one thread at a time, as a session of botocore must."""
+    made: list[T] = []
+
+    def get() -> T:
+        if not made:
+            with _MAKING:
+                if not made:
+                    made.append(make())
+        return made[0]
+
+    return get
+
+
+def api(environment: Mapping[str, str] = os.environ, later: Later = at_first_use) -> ApiParts:
     """What the API's routes need."""
     from renderbell.addresses import EgressPolicy
     from renderbell.api import ApiParts
@@ -78,13 +104,13 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     from renderbell.wake import PollerWaker
 
     settings = ApiSettings.from_environment(environment)
-    s3 = boto3.client("s3", config=PRESIGNING)
-    master = secret_text(boto3.client("secretsmanager", config=QUICK), settings.master_secret_id)
-    parameters = SSMProvider(boto3_client=boto3.client("ssm", config=QUICK))
+    s3 = later(lambda: boto3.client("s3", config=PRESIGNING))
+    master = secret_text(later(lambda: boto3.client("secretsmanager", config=QUICK)), settings.master_secret_id)
+    parameters = later(lambda: SSMProvider(boto3_client=boto3.client("ssm", config=QUICK)))
     connections = Connections(parameters_under(parameters, settings.connections_path), time.monotonic)
 
     def presign(file: StoredFile, expires_s: int, download_name: str | None) -> str:
-        return presigned_url(s3, file.bucket, file.key, expires_s=expires_s, download_name=download_name)
+        return presigned_url(s3(), file.bucket, file.key, expires_s=expires_s, download_name=download_name)
 
     def fresh_id(prefix: str) -> str:
         return new_id(prefix, utc_now(), os.urandom(ENTROPY_BYTES))
@@ -92,7 +118,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     store = Store(boto3.client("dynamodb", config=QUICK), settings.table_name)
     egress = EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs)
     side_by_side = SideBySide(BATCH_THREADS)
-    invoker = LambdaInvoker(boto3.client("lambda", config=QUICK))
+    invoker = LambdaInvoker(later(lambda: boto3.client("lambda", config=QUICK)))
     waker = PollerWaker(
         store=store,
         invoker=invoker,
@@ -154,7 +180,7 @@ def api(environment: Mapping[str, str] = os.environ) -> ApiParts:
     )
 
 
-def authorizer(environment: Mapping[str, str] = os.environ) -> Authorizer:
+def authorizer(environment: Mapping[str, str] = os.environ, later: Later = at_first_use) -> Authorizer:
     """What the authorizer needs."""
     from renderbell.authorize import Authorizer
     from renderbell.settings import AuthorizerSettings
@@ -162,17 +188,19 @@ def authorizer(environment: Mapping[str, str] = os.environ) -> Authorizer:
     settings = AuthorizerSettings.from_environment(environment)
     return Authorizer(
         store=Store(boto3.client("dynamodb", config=QUICK), settings.table_name),
-        first_secret=secret_text(boto3.client("secretsmanager", config=QUICK), settings.first_key_secret_id),
+        first_secret=secret_text(
+            later(lambda: boto3.client("secretsmanager", config=QUICK)), settings.first_key_secret_id
+        ),
     )
 
 
 def secret_text(
-    client: SecretsManagerClient, secret_id: str, clock: Callable[[], float] = time.monotonic
+    client: Callable[[], SecretsManagerClient], secret_id: str, clock: Callable[[], float] = time.monotonic
 ) -> Callable[[], str]:
     """A function that gives a secret's text, read every five minutes; the old one serves while it cannot be read."""
 
     def read(_: str | None) -> str:
-        return client.get_secret_value(SecretId=secret_id)["SecretString"]
+        return client().get_secret_value(SecretId=secret_id)["SecretString"]
 
     return Refreshed("a secret", read, clock, max_age_s=SECRET_MAX_AGE_S).get
 
@@ -207,7 +235,7 @@ class PollerParts:
                 logger.exception("worker not started", extra={"worker": worker})
 
 
-def poller(environment: Mapping[str, str] = os.environ) -> PollerParts:
+def poller(environment: Mapping[str, str] = os.environ, later: Later = at_first_use) -> PollerParts:
     """What a tick needs."""
     from aws_lambda_powertools import Metrics
 
@@ -224,8 +252,8 @@ def poller(environment: Mapping[str, str] = os.environ) -> PollerParts:
     settings = PollerSettings.from_environment(environment)
     threads = min(MAX_THREADS, most_in_flight(settings.poll_concurrency) + HOUSEKEEPING_THREADS)
     config = TICKING.merge(Config(max_pool_connections=min(threads, 128)))
-    parameters = SSMProvider(boto3_client=boto3.client("ssm", config=QUICK))
-    invoker = LambdaInvoker(boto3.client("lambda", config=config))
+    parameters = later(lambda: SSMProvider(boto3_client=boto3.client("ssm", config=QUICK)))
+    invoker = LambdaInvoker(later(lambda: boto3.client("lambda", config=config)))
     counts = Counts(Metrics())
     use_case = Poller(
         store=Store(boto3.client("dynamodb", config=config), settings.table_name),
@@ -254,7 +282,7 @@ class NotifierParts:
     counts: Counts
 
 
-def notifier(environment: Mapping[str, str] = os.environ) -> NotifierParts:
+def notifier(environment: Mapping[str, str] = os.environ, later: Later = at_first_use) -> NotifierParts:
     """What an invocation of the notifier needs."""
     from aws_lambda_powertools import Metrics
 
@@ -273,10 +301,11 @@ def notifier(environment: Mapping[str, str] = os.environ) -> NotifierParts:
     from renderbell.threads import SideBySide
 
     settings = NotifierSettings.from_environment(environment)
-    parameters = SSMProvider(boto3_client=boto3.client("ssm", config=QUICK))
-    master = secret_text(boto3.client("secretsmanager", config=QUICK), settings.master_secret_id)
+    parameters = later(lambda: SSMProvider(boto3_client=boto3.client("ssm", config=QUICK)))
+    secrets = boto3.client("secretsmanager", config=QUICK)  # nearly every start signs something
+    master = secret_text(lambda: secrets, settings.master_secret_id)
     counts = Counts(Metrics())
-    s3 = boto3.client("s3", config=STORING)
+    s3 = later(lambda: boto3.client("s3", config=STORING))
     store = Store(boto3.client("dynamodb", config=HOLDING), settings.table_name)
     web = WebhookClient(
         policy=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
@@ -284,7 +313,11 @@ def notifier(environment: Mapping[str, str] = os.environ) -> NotifierParts:
     )
     bus = None
     if settings.event_bus_name:
-        bus = EventBus(client=boto3.client("events", config=QUICK), name=settings.event_bus_name, clock=time.monotonic)
+        bus = EventBus(
+            client=later(lambda: boto3.client("events", config=QUICK)),
+            name=settings.event_bus_name,
+            clock=time.monotonic,
+        )
     use_case = Notifier(
         store=store,
         archive=Archive(s3, settings.bucket_name, Downloader(), max_bytes=settings.max_video_bytes),

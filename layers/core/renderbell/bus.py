@@ -57,7 +57,7 @@ class Web(Protocol):
 class EventBus:
     """One bus of EventBridge, by its name or its ARN; `clock` counts seconds from an arbitrary start."""
 
-    client: Events
+    client: Callable[[], Events]
     name: str
     clock: Callable[[], float]
 
@@ -78,7 +78,7 @@ class EventBus:
             "Resources": [],
         }
         try:
-            told = self.client.put_events(Entries=[entry])
+            told = self.client().put_events(Entries=[entry])
         except (ReadTimeoutError, ConnectTimeoutError):
             return Answer(None, "timeout", "EventBridge did not answer")
         except ClientError as error:

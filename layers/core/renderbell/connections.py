@@ -54,11 +54,11 @@ def parse_connection(name: str, text: str) -> Connection:
     return connection
 
 
-def parameters_under(provider: SSMProvider, path: str) -> Callable[[], Mapping[str, str]]:
+def parameters_under(provider: Callable[[], SSMProvider], path: str) -> Callable[[], Mapping[str, str]]:
     """A function that reads all decrypted parameters directly under the path, by their last path segment."""
 
     def fetch() -> Mapping[str, str]:
-        values = provider.get_multiple(path, decrypt=True, recursive=False, force_fetch=True, max_age=0)
+        values = provider().get_multiple(path, decrypt=True, recursive=False, force_fetch=True, max_age=0)
         return {name: str(value) for name, value in values.items()}  # Powertools has taken the path off the names
 
     return fetch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ class Invoker(Protocol):
 class LambdaInvoker:
     """Starts functions through AWS Lambda's queue of asynchronous events."""
 
-    def __init__(self, client: LambdaClient) -> None:
+    def __init__(self, client: Callable[[], LambdaClient]) -> None:
         self._client = client
 
     def invoke(self, function_name: str, payload: Mapping[str, object]) -> None:
         """Starts the function; an event that is not accepted raises botocore's error."""
-        self._client.invoke(
+        self._client().invoke(
             FunctionName=function_name,
             InvocationType="Event",
             Payload=json.dumps(payload, separators=(",", ":")).encode(),

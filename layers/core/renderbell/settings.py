@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AliasGenerator, BeforeValidator, ConfigDict, Field, ValidationError
 
 from renderbell.errors import ConfigurationError
+from renderbell.models import Model
 
 __all__ = ["ApiSettings", "AuthorizerSettings", "NotifierSettings", "PollerSettings", "Settings"]
 
@@ -19,7 +20,7 @@ def _parts(value: object) -> object:
 CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_parts)]
 
 
-class Settings(BaseModel):
+class Settings(Model):
     """The common base: a field `table_name` is read from `TABLE_NAME`."""
 
     model_config = ConfigDict(

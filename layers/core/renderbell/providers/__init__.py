@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from types import MappingProxyType
 
 from renderbell.errors import (
@@ -70,7 +71,11 @@ _ALL: tuple[Provider, ...] = (CapCutMate(), _SCENEXT, Jimmy(), MoneyPrinterTurbo
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({provider.type: provider for provider in _ALL})
 
 _CALLING: tuple[CallsBack, ...] = (_SCENEXT,)
-_NOBODY = Connection(name="nobody", type="capcut-mate", base_url="http://nobody.invalid")
+
+
+@cache
+def _nobody() -> Connection:
+    return Connection(name="nobody", type="capcut-mate", base_url="http://nobody.invalid")
 
 
 def verify_callback(
@@ -81,10 +86,11 @@ def verify_callback(
     The headers' names are in lower case. Every form is tried whatever the connection is, and for one that does not
     exist (None) too: how long a refusal takes must not tell which connections there are.
     """
-    asked = connection if connection is not None else _NOBODY
+    nobody = _nobody()
+    asked = connection if connection is not None else nobody
     found = [verify_standard(asked, headers, body, now)]
     for one in _CALLING:
-        found.append(one.verify_callback(asked if asked.type == one.type else _NOBODY, headers, body, now))
+        found.append(one.verify_callback(asked if asked.type == one.type else nobody, headers, body, now))
     return next((callback for callback in found if callback is not None), None)
 
 
