@@ -402,7 +402,8 @@ def test_a_module_takes_from_outside_the_package_only_what_it_is_allowed(source:
     found = sorted(forbidden(source, SOURCES))
     assert not found, (
         f"{source.name} takes {', '.join(found)}. Only `dial`, `egress` and `fetch` may open connections, and nothing "
-        "may start processes or import by name. If this does none of that, allow it on purpose: that very name, in ALLOWED above."
+        "may start processes or import by name. If this does none of that, allow it on purpose: that very name, in "
+        "ALLOWED above."
     )
 
 

@@ -184,27 +184,25 @@ class Archive:
         """Aborts every open upload below `prefix` and deletes every object below it whose key is not kept."""
         if not prefix.strip("/"):
             raise ValueError("an empty prefix would empty the bucket")
-        below = prefix.rstrip("/") + "/"
+        s3, below = self._s3(), prefix.rstrip("/") + "/"
         with _S3Errors("list the open uploads"):
             open_uploads = [
                 (found["Key"], found["UploadId"])
-                for page in self._s3()
-                .get_paginator("list_multipart_uploads")
-                .paginate(Bucket=self._bucket, Prefix=below)
+                for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=below)
                 for found in page.get("Uploads", [])
             ]
         for key, upload_id in open_uploads:
-            _abort(self._s3(), self._bucket, key, upload_id)
+            _abort(s3, self._bucket, key, upload_id)
         with _S3Errors("list the objects"):
             keys = [
                 found["Key"]
-                for page in self._s3().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=below)
+                for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=below)
                 for found in page.get("Contents", [])
             ]
         for key in keys:
             if key not in keep:
                 with _S3Errors("delete an object"):
-                    self._s3().delete_object(Bucket=self._bucket, Key=key)
+                    s3.delete_object(Bucket=self._bucket, Key=key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

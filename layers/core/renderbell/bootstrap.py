@@ -180,17 +180,16 @@ def api(environment: Mapping[str, str] = os.environ, later: Later = at_first_use
     )
 
 
-def authorizer(environment: Mapping[str, str] = os.environ, later: Later = at_first_use) -> Authorizer:
+def authorizer(environment: Mapping[str, str] = os.environ) -> Authorizer:
     """What the authorizer needs."""
     from renderbell.authorize import Authorizer
     from renderbell.settings import AuthorizerSettings
 
     settings = AuthorizerSettings.from_environment(environment)
+    secrets = boto3.client("secretsmanager", config=QUICK)
     return Authorizer(
         store=Store(boto3.client("dynamodb", config=QUICK), settings.table_name),
-        first_secret=secret_text(
-            later(lambda: boto3.client("secretsmanager", config=QUICK)), settings.first_key_secret_id
-        ),
+        first_secret=secret_text(lambda: secrets, settings.first_key_secret_id),
     )
 
 
