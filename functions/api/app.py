@@ -1,6 +1,9 @@
 """API Gateway -> the API."""
 
-from renderbell import bootstrap
-from renderbell.api import build_handler
+from renderbell.start import starting
 
-handler = build_handler(bootstrap.api())
+with starting():
+    from renderbell import bootstrap
+    from renderbell.api import build_handler
+
+    handler = build_handler(bootstrap.api())

@@ -1,6 +1,9 @@
 """API Gateway asks whether a key is known -> its owner and scope."""
 
-from renderbell import bootstrap
-from renderbell.authorize import build_handler
+from renderbell.start import starting
 
-handler = build_handler(bootstrap.authorizer())
+with starting():
+    from renderbell import bootstrap
+    from renderbell.authorize import build_handler
+
+    handler = build_handler(bootstrap.authorizer())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.utilities.typing import LambdaContext
+from renderbell.start import starting
 
-from renderbell import bootstrap
+with starting():
+    from aws_lambda_powertools import Logger
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
-logger = Logger()
-parts = bootstrap.notifier()
+    from renderbell import bootstrap
+
+    logger = Logger()
+    parts = bootstrap.notifier()
 
 
 @logger.inject_lambda_context

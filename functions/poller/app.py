@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.utilities.typing import LambdaContext
+from renderbell.start import starting
 
-from renderbell import bootstrap
-from renderbell.errors import RenderbellError
+with starting():
+    from aws_lambda_powertools import Logger
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
-logger = Logger()
-parts = bootstrap.poller()
+    from renderbell import bootstrap
+    from renderbell.errors import RenderbellError
+
+    logger = Logger()
+    parts = bootstrap.poller()
 
 
 @logger.inject_lambda_context

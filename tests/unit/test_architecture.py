@@ -58,7 +58,7 @@ LAYERS = {
             "invoke",
             "items",
         ),
-        *("presigned", "refresh", "telemetry", "threads", "views", "webhooks"),
+        *("presigned", "refresh", "start", "telemetry", "threads", "views", "webhooks"),
         *rooms("store"),
     },
     "use cases": {
@@ -218,6 +218,7 @@ ALLOWED = {
     "providers.base": {"http.client.HTTPMessage", "urllib3.HTTPHeaderDict"},
     "providers.spec": {"jmespath.compile", "jmespath.exceptions.JMESPathError"},
     "refresh": {"botocore.exceptions.ClientError", "threading.Lock", "threading.Thread"},
+    "start": {"gc.disable", "gc.enable", "gc.freeze"},
     "store.answers": {"zlib.compress", "zlib.decompress"},
     "store.table": {"botocore.exceptions.ClientError", "random.uniform", "time.sleep"},
     "telemetry": {f"{_POWERTOOLS}.Metrics", f"{_POWERTOOLS}.metrics.MetricUnit", "threading.Lock"},

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from renderbell.errors import RenderbellError
+from renderbell.start import starting
 from tests.environment import ENVIRONMENT
 from tests.fakes import FakeContext
 
@@ -20,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
     """Loads a function's module as Lambda does, with its environment."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
@@ -34,7 +36,8 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
         spec.loader.exec_module(module)
         return module
 
-    return load
+    yield load
+    gc.unfreeze()  # a function's process never ends, and this one goes on
 
 
 class Context(FakeContext):
@@ -180,3 +183,25 @@ def test_a_missing_setting_is_named_at_the_cold_start(
     monkeypatch.delenv("TABLE_NAME")
     with pytest.raises(RenderbellError, match="TABLE_NAME"):
         getattr(module.bootstrap, function)()
+
+
+@pytest.mark.parametrize("function", ["api", "authorizer", "notifier", "poller"])
+def test_a_start_leaves_what_it_has_made_to_stay_and_garbage_is_collected_again(
+    load: Callable[[str], ModuleType], function: str
+) -> None:
+    before = gc.get_freeze_count()
+    load(function)
+    assert gc.get_freeze_count() > before
+    assert gc.isenabled()
+
+
+def test_garbage_is_collected_again_after_a_start_that_failed() -> None:
+    def fail() -> None:
+        with starting():
+            assert not gc.isenabled()
+            raise RenderbellError("no settings")
+
+    with pytest.raises(RenderbellError):
+        fail()
+    gc.unfreeze()
+    assert gc.isenabled()
