@@ -8,6 +8,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PYTHON_RUNTIME ?= python3.13
 ARCHITECTURE ?= arm64
+BUILD_DIR ?= .aws-sam/build
 STACK ?= renderbell
 REGION ?=
 PARAMETERS ?=
@@ -20,7 +21,7 @@ OVERRIDES := PythonRuntime=$(PYTHON_RUNTIME) Architecture=$(ARCHITECTURE)
 
 export SAM_CLI_TELEMETRY := 0
 # `sam build` takes the interpreter and its pip from PATH.
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PATH := $(abspath $(BIN)):$(PATH)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -28,6 +29,7 @@ help: ## list the targets
 	@echo "  PYTHON=python3.12     what .venv is made with, the first time"
 	@echo "  STACK=$(STACK) REGION=$(REGION)     which stack (deploy, failures; without REGION as for every AWS tool)"
 	@echo "  PYTHON_RUNTIME=$(PYTHON_RUNTIME) ARCHITECTURE=$(ARCHITECTURE)     what the functions run on (build, deploy)"
+	@echo "  BUILD_DIR=$(BUILD_DIR)     where the built functions lie (build, deploy)"
 	@echo "  PARAMETERS='AlarmEmail=ops@example.com …'     the template's parameters (deploy; see README.md)"
 	@echo "  ARGS='…'     more options (test: for pytest; deploy: for sam deploy; soak and failures: ARGS=--help lists them)"
 
@@ -60,12 +62,12 @@ build: $(STAMP) ## build the functions and the layer for deployment
 	@$(PYTHON_RUNTIME) -c 'import sys, pip; sys.exit("python%d.%d" % sys.version_info[:2] != "$(PYTHON_RUNTIME)")' 2>/dev/null \
 	  || { echo "make build needs $(PYTHON_RUNTIME) with pip on PATH, because the functions run on it." \
 	       "Install it, or choose another: make $(MAKECMDGOALS) PYTHON_RUNTIME=python3.11 (or 3.12, 3.13)." >&2; exit 1; }
-	$(BIN)/sam build --build-dir .aws-sam/build --parameter-overrides $(OVERRIDES)
+	$(BIN)/sam build --build-dir $(BUILD_DIR) --parameter-overrides $(OVERRIDES)
 	@# Without bytecode every cold start compiles every source; hashes that are not checked survive the zip's times.
-	$(PYTHON_RUNTIME) -m compileall -q --invalidation-mode unchecked-hash .aws-sam/build
+	$(PYTHON_RUNTIME) -m compileall -q --invalidation-mode unchecked-hash $(BUILD_DIR)
 
 deploy: build ## build, then deploy to AWS (asks before it changes anything)
-	$(BIN)/sam deploy --stack-name $(STACK) $(if $(REGION),--region $(REGION)) \
+	$(BIN)/sam deploy --template-file $(BUILD_DIR)/template.yaml --stack-name $(STACK) $(if $(REGION),--region $(REGION)) \
 	  --parameter-overrides $(OVERRIDES) $(PARAMETERS) $(ARGS)
 
 failures: $(STAMP) ## show what lies in a deployed stack's failure queue (ARGS=--delete removes it afterwards)
