@@ -181,7 +181,6 @@ ALLOWED = {
         "uuid.uuid4",
     },
     "bus": AWS_ERRORS | {"botocore.exceptions.ConnectTimeoutError", "botocore.exceptions.ReadTimeoutError"},
-    "connections": {f"{_POWERTOOLS}.utilities.parameters.SSMProvider"},
     "dial": {  # it makes the connections
         *("certifi.where", "concurrent.futures.Future", "errno", "logging", "socket", "ssl", "time.monotonic"),
         *("http.client.BadStatusLine", "http.client.HTTPException", "http.client.HTTPMessage"),

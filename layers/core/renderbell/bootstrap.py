@@ -19,7 +19,6 @@ from uuid import uuid4
 
 import boto3
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.utilities.parameters import SSMProvider
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -27,6 +26,7 @@ from renderbell.refresh import Refreshed
 from renderbell.store import Store
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.parameters import SSMProvider
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
 
     from renderbell.api import ApiParts
@@ -106,7 +106,7 @@ def api(environment: Mapping[str, str] = os.environ, later: Later = at_first_use
     settings = ApiSettings.from_environment(environment)
     s3 = later(lambda: boto3.client("s3", config=PRESIGNING))
     master = secret_text(later(lambda: boto3.client("secretsmanager", config=QUICK)), settings.master_secret_id)
-    parameters = later(lambda: SSMProvider(boto3_client=boto3.client("ssm", config=QUICK)))
+    parameters = later(parameter_store)
     connections = Connections(parameters_under(parameters, settings.connections_path), time.monotonic)
 
     def presign(file: StoredFile, expires_s: int, download_name: str | None) -> str:
@@ -193,6 +193,13 @@ def authorizer(environment: Mapping[str, str] = os.environ) -> Authorizer:
     )
 
 
+def parameter_store() -> SSMProvider:
+    """Parameter Store, where the connections are."""
+    from aws_lambda_powertools.utilities.parameters import SSMProvider
+
+    return SSMProvider(boto3_client=boto3.client("ssm", config=QUICK))
+
+
 def secret_text(
     client: Callable[[], SecretsManagerClient], secret_id: str, clock: Callable[[], float] = time.monotonic
 ) -> Callable[[], str]:
@@ -251,7 +258,7 @@ def poller(environment: Mapping[str, str] = os.environ, later: Later = at_first_
     settings = PollerSettings.from_environment(environment)
     threads = min(MAX_THREADS, most_in_flight(settings.poll_concurrency) + HOUSEKEEPING_THREADS)
     config = TICKING.merge(Config(max_pool_connections=min(threads, 128)))
-    parameters = later(lambda: SSMProvider(boto3_client=boto3.client("ssm", config=QUICK)))
+    parameters = later(parameter_store)
     invoker = LambdaInvoker(later(lambda: boto3.client("lambda", config=config)))
     counts = Counts(Metrics())
     use_case = Poller(
@@ -300,7 +307,7 @@ def notifier(environment: Mapping[str, str] = os.environ, later: Later = at_firs
     from renderbell.threads import SideBySide
 
     settings = NotifierSettings.from_environment(environment)
-    parameters = later(lambda: SSMProvider(boto3_client=boto3.client("ssm", config=QUICK)))
+    parameters = later(parameter_store)
     secrets = boto3.client("secretsmanager", config=QUICK)  # nearly every start signs something
     master = secret_text(lambda: secrets, settings.master_secret_id)
     counts = Counts(Metrics())

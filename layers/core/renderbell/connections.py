@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.utilities.parameters import SSMProvider
 from pydantic import ValidationError
 
 from renderbell.errors import ConfigurationError
@@ -16,6 +16,9 @@ from renderbell.providers import PROVIDERS
 from renderbell.providers.base import Connection
 from renderbell.redaction import redacted
 from renderbell.refresh import Refreshed
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.parameters import SSMProvider
 
 __all__ = ["Connections", "parameters_under", "parse_connection", "usable_by"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
-from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from renderbell.errors import (
     ConfigurationError,
@@ -32,13 +32,10 @@ from renderbell.providers.base import (
     ProviderTime,
 )
 from renderbell.providers.callbacks import verify_standard
-from renderbell.providers.capcut_mate import CapCutMate
-from renderbell.providers.generic import Generic
-from renderbell.providers.jimmy import Jimmy
-from renderbell.providers.mingyan import Mingyan
-from renderbell.providers.moneyprinterturbo import MoneyPrinterTurbo
-from renderbell.providers.scenext import Scenext
 from renderbell.schedule import PollSchedule, between
+
+if TYPE_CHECKING:
+    from renderbell.providers.scenext import Scenext
 
 __all__ = [
     "PROVIDERS",
@@ -65,12 +62,78 @@ __all__ = [
     "verify_callback",
 ]
 
-_SCENEXT = Scenext()
-_ALL: tuple[Provider, ...] = (CapCutMate(), _SCENEXT, Jimmy(), MoneyPrinterTurbo(), Mingyan(), Generic())
 
-PROVIDERS: Mapping[str, Provider] = MappingProxyType({provider.type: provider for provider in _ALL})
+def _capcut_mate() -> Provider:
+    from renderbell.providers.capcut_mate import CapCutMate
 
-_CALLING: tuple[CallsBack, ...] = (_SCENEXT,)
+    return CapCutMate()
+
+
+def _generic() -> Provider:
+    from renderbell.providers.generic import Generic
+
+    return Generic()
+
+
+def _jimmy() -> Provider:
+    from renderbell.providers.jimmy import Jimmy
+
+    return Jimmy()
+
+
+def _mingyan() -> Provider:
+    from renderbell.providers.mingyan import Mingyan
+
+    return Mingyan()
+
+
+def _moneyprinterturbo() -> Provider:
+    from renderbell.providers.moneyprinterturbo import MoneyPrinterTurbo
+
+    return MoneyPrinterTurbo()
+
+
+@cache
+def _scenext() -> Scenext:
+    from renderbell.providers.scenext import Scenext
+
+    return Scenext()
+
+
+class _Providers(Mapping[str, Provider]):
+    """The providers by their types, each imported when somebody first asks for it: few deployments use many."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Provider]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Provider] = {}
+
+    def __getitem__(self, name: str) -> Provider:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()  # two threads make two, which are the same
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+PROVIDERS: Mapping[str, Provider] = _Providers(
+    {
+        "capcut-mate": _capcut_mate,
+        "scenext": _scenext,
+        "jimmy": _jimmy,
+        "moneyprinterturbo": _moneyprinterturbo,
+        "mingyan": _mingyan,
+        "generic": _generic,
+    }
+)
+
+_CALLING: tuple[Callable[[], CallsBack], ...] = (_scenext,)
 
 
 @cache
@@ -89,7 +152,7 @@ def verify_callback(
     nobody = _nobody()
     asked = connection if connection is not None else nobody
     found = [verify_standard(asked, headers, body, now)]
-    for one in _CALLING:
+    for one in (make() for make in _CALLING):
         found.append(one.verify_callback(asked if asked.type == one.type else nobody, headers, body, now))
     return next((callback for callback in found if callback is not None), None)
 
