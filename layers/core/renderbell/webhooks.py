@@ -19,7 +19,6 @@ from renderbell.endpoints import Endpoint, endpoint_id
 from renderbell.errors import AddressRefusedError
 from renderbell.signing import SECRET_PREFIX, key_of, signature
 from renderbell.task import Request, Status, Task
-from renderbell.views import iso_time, task_data
 
 __all__ = [
     "MAX_BODY_BYTES",
@@ -70,6 +69,8 @@ def event_data(task: Task, request: Request, event: str) -> dict[str, object]:
 
     The task must have its whole history. `task.processing` is told without what the provider went on to say later.
     """
+    from renderbell.views import task_data  # which most ticks of the poller do without
+
     data = task_data(_as_at(task, _STATUS_OF_EVENT[event]), request).model_dump(mode="json")
     return {name: _sound(value) for name, value in data.items()}
 
@@ -82,20 +83,20 @@ def event_body(task: Task, request: Request, event: str) -> bytes:
     resort the metadata goes, then the digests and then our own links, which `GET /tasks/{id}` shows.
     """
     data = event_data(task, request, event)
-    timestamp = iso_time(_event_time(task, _STATUS_OF_EVENT[event]))
-    body = _encode(event, timestamp, data)
+    at = _event_time(task, _STATUS_OF_EVENT[event])
+    body = _encode(event, at, data)
     for shorten in _SHORTENINGS:
         if len(body) <= MAX_BODY_BYTES:
             break
         shorten(data)
-        body = _encode(event, timestamp, data)
+        body = _encode(event, at, data)
     return body
 
 
 def test_body(test: Delivery) -> bytes:
     """The body of an endpoint's test: the same bytes for every attempt."""
     data: dict[str, object] = {"endpoint_id": test.endpoint_id, "test_id": test.task_id, "owner": test.owner}
-    return _encode(TEST_EVENT, iso_time(test.created_at), data)
+    return _encode(TEST_EVENT, test.created_at, data)
 
 
 def deliveries_for(
@@ -162,8 +163,10 @@ def _event_time(task: Task, status: Status) -> datetime:
     return next((line.at for line in task.history if line.target is status), task.created_at)
 
 
-def _encode(event: str, timestamp: str, data: dict[str, object]) -> bytes:
-    message = {"type": event, "timestamp": timestamp, "data": data}
+def _encode(event: str, at: datetime, data: dict[str, object]) -> bytes:
+    from renderbell.views import iso_time
+
+    message = {"type": event, "timestamp": iso_time(at), "data": data}
     return json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
 
 
