@@ -7,7 +7,7 @@ out. `store/` adds the keys and the conditions.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -82,7 +82,7 @@ def task_attributes(task: Task) -> Attributes:
             for name, time in task.provider_times.items()
         },
         "sources": [{"kind": source.kind.value, "url": source.url} for source in task.sources],
-        "files": [file_attributes(file) for file in task.files],
+        "files": [_copied(file, task.sources) for file in task.files],
         "error": task.error and {"code": task.error.code.value, "message": task.error.message},
         "deleted": task.deleted or None,
     }
@@ -137,7 +137,7 @@ def task_from(task_id: str, item: Mapping[str, Any]) -> Task:
             for name, time in item.get("provider_times", {}).items()
         },
         sources=tuple(Source(FileKind(source["kind"]), source["url"]) for source in item.get("sources", ())),
-        files=tuple(file_from(file) for file in item.get("files", ())),
+        files=tuple(file_from(_with_link(file, item.get("sources", ()))) for file in item.get("files", ())),
         error=error and TaskError(ErrorCode(error["code"]), error["message"]),
         deleted=bool(item.get("deleted")),
         history=tuple(
@@ -155,6 +155,19 @@ def task_from(task_id: str, item: Mapping[str, Any]) -> Task:
 def file_attributes(file: StoredFile) -> Attributes:
     """One stored file."""
     return {name.name: getattr(file, name.name) for name in fields(file)} | {"kind": file.kind.value}
+
+
+def _copied(file: StoredFile, sources: Sequence[Source]) -> Attributes:
+    """A task's file, without its link where that stands among the sources already: signed ones are long."""
+    attributes = file_attributes(file)
+    if [source.url for source in sources[file.n - 1 : file.n]] == [file.source_url]:
+        del attributes["source_url"]
+    return attributes
+
+
+def _with_link(file: Mapping[str, Any], sources: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What `_copied` wrote, with its link."""
+    return file if "source_url" in file else {**file, "source_url": sources[int(file["n"]) - 1]["url"]}
 
 
 def file_from(item: Mapping[str, Any]) -> StoredFile:
