@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Barrier, Lock
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
@@ -395,3 +397,19 @@ def test_a_cold_start_while_secrets_manager_is_down_fails_and_recovers() -> None
     manager.trouble = None
     now[0] += RETRY_S
     assert secret() == "one"
+
+
+def test_what_is_stored_is_hashed_for_its_checksum_but_not_once_more_to_sign_it(
+    clients: Mapping[str, Mapping[str, BaseClient]],
+) -> None:
+    s3: Any = clients["notifier"]["s3"]
+    sent: list[Mapping[str, str]] = []
+
+    def note(request: Any, **more: object) -> AWSResponse:
+        sent.append(request.headers)
+        return AWSResponse(request.url, 200, {"ETag": '"1"'}, SimpleNamespace(stream=lambda: []))
+
+    s3.meta.events.register("before-send.s3.UploadPart", note)
+    s3.upload_part(Bucket="b", Key="k", UploadId="u", PartNumber=1, Body=b"part", ChecksumSHA256="c3VtIG9mIGEgcGFydA==")
+    assert sent[0]["x-amz-checksum-sha256"] == b"c3VtIG9mIGEgcGFydA=="
+    assert sent[0]["x-amz-content-sha256"] == b"UNSIGNED-PAYLOAD"

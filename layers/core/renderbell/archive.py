@@ -479,7 +479,8 @@ class _Copy:
                         raise SourceRefusedError(
                             f"{self._link} has more than {MAX_PARTS} parts of {upload.part_size} bytes"
                         )
-                    pending = worker.submit(self._send_part, upload, number, piece, hashed)
+                    pending = worker.submit(self._send_part, upload, number, piece)
+                    hashed(piece)  # while it is sent
                 settle()
             except Exception:
                 with suppress(CopyError):  # what broke first is told; a part that arrived still counts
@@ -487,8 +488,7 @@ class _Copy:
                 raise
         return sent
 
-    def _send_part(self, upload: Upload, number: int, piece: bytes, hashed: Callable[[bytes], None]) -> _Part:
-        hashed(piece)
+    def _send_part(self, upload: Upload, number: int, piece: bytes) -> _Part:
         checksum = b64encode(hashlib.sha256(piece).digest()).decode()
         with _S3Errors("store a part"):
             answer = self.s3.upload_part(

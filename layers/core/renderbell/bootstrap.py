@@ -51,6 +51,7 @@ QUICK = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "
 TICKING = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})  # 24 s
 HOLDING = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 4})  # 35 s
 STORING = Config(connect_timeout=2, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 2})  # 39 s
+COPYING = STORING.merge(Config(s3={"payload_signing_enabled": False}))  # what is sent carries a checksum, over TLS
 PRESIGNING = QUICK.merge(Config(signature_version="s3v4", s3={"addressing_style": "path"}))
 
 
@@ -311,7 +312,7 @@ def notifier(environment: Mapping[str, str] = os.environ, later: Later = at_firs
     secrets = boto3.client("secretsmanager", config=QUICK)  # nearly every start signs something
     master = secret_text(lambda: secrets, settings.master_secret_id)
     counts = Counts(Metrics())
-    s3 = later(lambda: boto3.client("s3", config=STORING))
+    s3 = later(lambda: boto3.client("s3", config=COPYING))
     store = Store(boto3.client("dynamodb", config=HOLDING), settings.table_name)
     web = WebhookClient(
         policy=EgressPolicy.from_settings(settings.allow_http_webhooks, settings.allowed_private_cidrs),
