@@ -15,6 +15,7 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.client import BaseClient
+from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 from botocore.retries.standard import ExponentialBackoff, RetryContext
@@ -403,11 +404,11 @@ def test_what_is_stored_is_hashed_for_its_checksum_but_not_once_more_to_sign_it(
     clients: Mapping[str, Mapping[str, BaseClient]],
 ) -> None:
     s3: Any = clients["notifier"]["s3"]
-    sent: list[Mapping[str, str]] = []
+    sent: list[Any] = []
 
     def note(request: Any, **more: object) -> AWSResponse:
         sent.append(request.headers)
-        return AWSResponse(request.url, 200, {"ETag": '"1"'}, SimpleNamespace(stream=lambda: []))
+        return AWSResponse(request.url, 200, HTTPHeaders(), SimpleNamespace(stream=list))
 
     s3.meta.events.register("before-send.s3.UploadPart", note)
     s3.upload_part(Bucket="b", Key="k", UploadId="u", PartNumber=1, Body=b"part", ChecksumSHA256="c3VtIG9mIGEgcGFydA==")
