@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test soak check build deploy failures clean requirements
+.PHONY: help venv demo up test soak bench check build deploy failures clean requirements
 
 PYTHON ?= python3
 PYTHON_RUNTIME ?= python3.13
@@ -47,6 +47,9 @@ test: $(STAMP) ## run all tests (about 12 minutes; ARGS='tests/unit -k poll' for
 
 soak: $(STAMP) ## run new random worlds for long (up to an hour; ARGS='--worlds 50000 --minutes 30' for more or less)
 	PYTHONPATH=layers/core $(BIN)/python -m tests.simulation.soak $(ARGS)
+
+bench: $(STAMP) ## measure speed and cost, and write docs/benchmarks.md (a quarter of an hour; ARGS='polls copies' prints some)
+	PYTHONPATH=layers/core $(BIN)/python -m tests.benchmarks $(ARGS)
 
 check: $(STAMP) ## lint, format, types, and the template as written and as expanded
 	$(BIN)/ruff check .
