@@ -35,10 +35,11 @@ OWNERS_CONNECTIONS: dict[str, tuple[str, dict[str, object]]] = {
 # What the teams that go along all routes use; of the slow ones nobody hears in time but by their providers' own calls.
 TEAMS = ("batches", "deleting", "ends", "hooks", "lists", "repeating", "retrying")
 STUDIO, CALLING, CALLING_SCENEXT = "studio", "calling", "calling-scenext"
+CALLING_S = 300.0
 OWNERS_CONNECTIONS |= {
     STUDIO: ("jimmy", {"owners": list(TEAMS), "poll_interval_s": 1}),
-    CALLING: ("jimmy", {"owners": list(TEAMS), "poll_interval_s": 300, "callback_secret": CALLBACK_SECRET}),
-    CALLING_SCENEXT: ("scenext", {"owners": list(TEAMS), "poll_interval_s": 300}),
+    CALLING: ("jimmy", {"owners": list(TEAMS), "poll_interval_s": CALLING_S, "callback_secret": CALLBACK_SECRET}),
+    CALLING_SCENEXT: ("scenext", {"owners": list(TEAMS), "poll_interval_s": CALLING_S}),
 }
 
 
