@@ -42,7 +42,7 @@ up: $(STAMP) ## leave the local stack running until Ctrl-C, and print what to tr
 # One more than there are processors: the end-to-end tests mostly wait.
 TEST_PROCESSES := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-test: $(STAMP) ## run all tests (about 12 minutes; ARGS='tests/unit -k poll' for some)
+test: $(STAMP) ## run all tests (about 15 minutes; ARGS='tests/unit -k poll' for some)
 	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) $(ARGS)
 
 soak: $(STAMP) ## run new random worlds for long (up to an hour; ARGS='--worlds 50000 --minutes 30' for more or less)
