@@ -7,17 +7,14 @@ import json
 import os
 import shutil
 import ssl
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from urllib.request import urlopen
 
 from local.stack import build
-from tests.benchmarks.machine import ROOT, run
+from tests.benchmarks.machine import ROOT, run, serving
 from tests.benchmarks.report import Bar, Plot, Section
 from tests.integration.big_file import MIB, blocks
 from tests.integration.test_memory_of_a_copy import UNBROKEN
@@ -26,18 +23,6 @@ from tests.unit.tls_files import make_tls_files
 SIZES = {"10 MB": (10_000_000, 5, 0.95), "100 MB": (100_000_000, 3, 0.95), "1 GB": (1_000_000_000, 3, 1.0)}
 HEAD_BYTES = 64  # the least that is a video by its look
 FLAT_BYTES = 48 * MIB  # by how much more the largest may take than the smallest: what is put at once, and two parts
-
-
-@contextmanager
-def _serving(*words: str) -> Iterator[int]:
-    command = [sys.executable, "-m", *words]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.stdin.close()
 
 
 class _Site:
@@ -112,8 +97,8 @@ def measure(directory: Path) -> Section:
     rows, bars, met = [], [], True
     peaks: dict[str, int] = {}
     with (
-        _serving("tests.integration.big_file", "source") as source,
-        _serving("tests.benchmarks.s3", str(directory)) as s3,
+        serving("tests.integration.big_file", "source") as source,
+        serving("tests.benchmarks.s3", str(directory)) as s3,
     ):
         site = _Site(directory, source, s3)
         start_s = median(site.theirs(HEAD_BYTES) for _ in range(3))

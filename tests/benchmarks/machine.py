@@ -45,6 +45,19 @@ def run(command: Sequence[str], *, timeout_s: float = 600, **options: object) ->
     return Ran(done.stdout, used)
 
 
+@contextmanager
+def serving(module: str, *words: str) -> Iterator[int]:
+    """The port of a server in a process of its own, which tells it first and serves until its standard input ends."""
+    command = [sys.executable, "-m", module, *words]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.stdin.close()
+
+
 def pin(cpu: int) -> None:
     """Keeps this process on one processor, where that can be chosen."""
     if hasattr(os, "sched_setaffinity"):

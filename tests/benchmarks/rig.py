@@ -96,7 +96,9 @@ class Rig:
 
 
 @contextmanager
-def polling(store: Store, connections: Sequence[Connection], *, ca_file: str, concurrency: int) -> Iterator[Rig]:
+def polling(
+    store: Store, connections: Sequence[Connection], *, concurrency: int, ca_file: str | None = None
+) -> Iterator[Rig]:
     """A poller as the function's bootstrap makes it."""
     counts: dict[str, float] = {}
 

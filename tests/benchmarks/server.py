@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from tests.benchmarks.machine import ROOT, pin
+from tests.benchmarks.machine import pin, serving
 from tests.unit.tls_files import make_tls_files
 
 HOST = "localhost"
@@ -134,15 +133,8 @@ def provider(directory: Path, behaviour: Behaviour, cpu: int | None = None) -> I
     """A provider that runs until the block ends, on one processor if one is named."""
     directory.mkdir(parents=True, exist_ok=True)
     words = [str(directory), json.dumps(asdict(behaviour)), *([] if cpu is None else [str(cpu)])]
-    command = [sys.executable, "-m", "tests.benchmarks.server", *words]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            port = int(process.stdout.readline())
-            yield Address(f"https://{HOST}:{port}", str(directory / "ca.pem"), directory / "asked.json")
-        finally:
-            process.stdin.close()
+    with serving("tests.benchmarks.server", *words) as port:
+        yield Address(f"https://{HOST}:{port}", str(directory / "ca.pem"), directory / "asked.json")
 
 
 def main(directory: str, behaviour: str, cpu: str = "") -> None:

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, cast
-from uuid import uuid4
 
 import pytest
 
-from renderbell.agenda import most_in_flight
-from renderbell.fetch import PollClient
-from renderbell.poll import Poller, PollSettings
 from renderbell.providers import Connection
-from renderbell.schedule import PollSchedule, next_moment, slot_of
+from renderbell.schedule import PollSchedule, next_moment
 from renderbell.store import Store
-from renderbell.task import Request, Task, new_task
-from renderbell.threads import WorkerPool
+from renderbell.task import Task
+from tests.benchmarks.rig import TABLE, now, polling, registered
 from tests.deployment import in_process_table
-from tests.fakes import FakeConnections
 from tests.unit.raw_server import Handler, Visit, answer, raw_server
 
 if TYPE_CHECKING:
@@ -36,15 +30,10 @@ TASKS = 100  # of each connection
 INTERVAL_S = 5.0
 TICK_S = 12.0  # longer than the 10 s that a dead provider holds a thread at first
 CONCURRENCY = 64
-SLOTS = 4
 ANSWER_S = 0.02
 
 P95_S = 1.5  # beside dead connections; alone it is 0.2 s, all of it from the burst at the start
 MOST_S = 4.0
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass
@@ -128,57 +117,21 @@ def lateness_of(tasks: list[Task], asked: dict[str, list[datetime]], until: date
     return Lateness(found)
 
 
-def registered(store: Store, connection: str) -> list[Task]:
-    tasks = []
-    for number in range(TASKS):
-        task_id = f"tsk_{connection}_{number}"
-        task = new_task(
-            task_id=task_id,
-            owner="default",
-            connection=connection,
-            provider="jimmy",
-            provider_task_id=f"{connection}-{number}",
-            now=now(),
-            deadline_s=86_400,
-            slot=slot_of(task_id, SLOTS),
-            tells_processing=False,
-        )
-        request = Request(
-            task_id=task_id, owner="default", created_at=task.created_at, deadline_s=86_400, base_url="https://a", ttl=0
-        )
-        store.register(task, request)
-        tasks.append(task)
-    return tasks
-
-
 def one_tick(beside: list[str]) -> Lateness:
     """Polls the healthy connection for one tick, beside the named dead ones."""
-    store = Store(cast("DynamoDBClient", in_process_table("table")), "table")
-    healthy, connections = Healthy(), FakeConnections()
+    store = Store(cast("DynamoDBClient", in_process_table(TABLE)), TABLE)
+    healthy = Healthy()
     with ExitStack() as running:
         addresses = {"healthy": running.enter_context(serving(healthy))}
         addresses |= {f"dead-{number}": running.enter_context(DEAD[name]()) for number, name in enumerate(beside)}
-        client = running.enter_context(closing(PollClient(connections_per_host=CONCURRENCY)))
-        pool = WorkerPool(most_in_flight(CONCURRENCY) + 8)
-        running.callback(pool.close)
-        for name, url in addresses.items():
-            connections.add(Connection(name=name, type="jimmy", base_url=url, poll_interval_s=INTERVAL_S))
-        tasks = {name: registered(store, name) for name in reversed(addresses)}  # the healthy ones wait for no other
-        poller = Poller(
-            store=store,
-            connections=connections,
-            fetch=client.fetch,
-            notify=lambda payload: None,
-            clock=now,
-            pool=pool,
-            settings=PollSettings(1, SLOTS, CONCURRENCY),
-            count=lambda name, value: None,
-            flush=lambda: None,
-            random=random.random,
-            new_token=lambda: uuid4().hex,
-        )
+        connections = [
+            Connection(name=name, type="jimmy", base_url=url, poll_interval_s=INTERVAL_S)
+            for name, url in addresses.items()
+        ]
+        rig = running.enter_context(polling(store, connections, concurrency=CONCURRENCY))
+        tasks = {name: registered(store, name, TASKS) for name in reversed(addresses)}  # the healthy wait for no other
         began = now()
-        poller.poll_due_tasks(0, time_limit_s=TICK_S)
+        rig.poller.poll_due_tasks(0, time_limit_s=TICK_S)
         return lateness_of(tasks["healthy"], healthy.asked, began + timedelta(seconds=TICK_S - 1))
 
 

@@ -12,13 +12,13 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
 from renderbell.archive import PART_BYTES
+from tests.benchmarks.machine import serving
 from tests.integration.big_file import MIB, blocks
 from tests.unit.tls_files import make_tls_files
 
@@ -27,25 +27,6 @@ ROOT = Path(__file__).parents[2]
 UNBROKEN = 1 << 60
 
 Measured = Callable[[str], None]
-
-
-@contextmanager
-def served(*arguments: str) -> Iterator[int]:
-    """The port of a server in its own process, which ends with the block."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.big_file", *arguments],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.stdin.close()
-            process.wait(timeout=10)
 
 
 @dataclass(frozen=True)
@@ -65,7 +46,10 @@ def copy(directory: Path, measured: Measured, size: int, *breaks: int, query: st
     """Copies a video of so many bytes in a process of its own; the first answers break off after so many."""
     tls = make_tls_files(directory, "localhost")
     (directory / "config").write_text("[default]\ns3 =\n  addressing_style = path\n")
-    with served("source") as source_port, served("s3", str(directory)) as s3_port:
+    with (
+        serving("tests.integration.big_file", "source") as source_port,
+        serving("tests.integration.big_file", "s3", str(directory)) as s3_port,
+    ):
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT / "layers/core"),
