@@ -70,6 +70,7 @@ class LateTable(FakeDynamoDB):
     def __init__(self, world: World, lag: Callable[[], float]) -> None:
         super().__init__("table", INDEXES)
         self.looks: list[tuple[float, int]] = []  # when the index was asked, and how many items it showed
+        self.item_s = 0.0  # how long a look takes for each item that it shows
         self.watchers: list[Callable[[ItemKey, Item | None, Item | None], None]] = []  # told of every write
         self._world = world
         self._lag = lag
@@ -81,6 +82,8 @@ class LateTable(FakeDynamoDB):
             return super().query(**call)
         page = super().query(**call)
         self.looks.append(((self._world.now() - START).total_seconds(), len(page["Items"])))
+        if self.item_s:
+            self._world.sleep(self.item_s * len(page["Items"]))
         return page
 
     def _write(self, key: ItemKey, item: Item) -> None:
@@ -317,6 +320,7 @@ class Deployment:
         lag: Callable[[], float] | None = None,
         one_process: bool = False,
         notifiers: int | None = None,
+        many_tasks: int = 500,
     ) -> None:
         self.world = World()
         self.table = LateTable(self.world, lag or (lambda: index_lag_s))
@@ -325,7 +329,7 @@ class Deployment:
         self.receivers = Receivers(self.world)
         self.archive = ScriptedArchive(self.world)
         self.connections: dict[str, Connection] = {}
-        self.settings = PollSettings(workers, slots, concurrency)
+        self.settings = PollSettings(workers, slots, concurrency, many_tasks)
         self.counts: dict[str, float] = defaultdict(float)
         self.flushed: dict[str, float] = {}  # of them, what a poller wrote out before its end
         self.invocations: list[tuple[str, Mapping[str, object]]] = []

@@ -20,7 +20,6 @@ from typing import Any
 from renderbell.delivery import EVENT_OF_STATUS, REFUSED, Answer
 from renderbell.errors import ProviderUnavailable
 from renderbell.lengths import ENOUGH, Lengths
-from renderbell.poll import PollSettings
 from renderbell.providers import Connection, HttpRequest, HttpResponse, poll_schedule_for
 from renderbell.task import ErrorCode, Status, Task
 from tests.deployment import NOTIFIER, POLLER, Said
@@ -188,6 +187,7 @@ class RandomWorld:
             workers=draws.choice([1, 1, 2, 3]),
             slots=draws.choice([1, 2, 3]),
             concurrency=draws.choice([2, 8, 64]),
+            many_tasks=random.Random(f"{seed} many").choice([1, 4, 500]),
         )
         self.universe.jitter = random.Random(draws.random()).random
         self.witness = Witness(self.universe, most_at_once=self.most_at_once)
@@ -402,7 +402,7 @@ class RandomWorld:
 
         def change() -> None:
             before = self.universe.settings
-            self.universe.settings = PollSettings(workers, before.slots + more, before.concurrency)
+            self.universe.settings = replace(before, workers=workers, slots=before.slots + more)
 
         self.resettled_s.append(at_s)
         self.universe.world.at(START + timedelta(seconds=at_s), change)

@@ -661,6 +661,42 @@ class TestABackOff:
         assert seconds(rig.agenda.next_need()) == 250
 
 
+class TestAWholeLook:
+    """At what is due, while tasks are polled that an earlier look has shown."""
+
+    def left_after(self, *shown: str, tasks: Iterable[Task], asked: bool = False) -> list[str]:
+        rig = Rig()
+        rig.adopt(*tasks)
+        if asked:
+            rig.start(0)
+        rig.agenda.forget_all_but(shown, at(60), at(170))
+        if asked:
+            for task in tasks:
+                rig.finish(task, 61)
+        return rig.start(200)
+
+    def test_has_those_forgotten_that_it_does_not_show(self) -> None:
+        assert self.left_after("one", tasks=[a_task("one"), a_task("two")]) == ["one"]
+
+    def test_shows_no_task_that_is_so_new_that_the_index_may_lag_behind(self) -> None:
+        assert self.left_after(tasks=[a_task(created_s=46)]) == ["one"]
+
+    def test_shows_no_task_that_is_due_later_than_it_looked_for(self) -> None:
+        streak = Streak(StreakKind.NOT_FOUND, 1, at(0))
+        assert self.left_after(tasks=[replace(a_task(), streak=streak, due_at=at(171))]) == ["one"]
+
+    def test_takes_none_away_that_is_being_asked(self) -> None:
+        assert self.left_after(tasks=[a_task()], asked=True) == ["one"]
+
+    def test_has_one_asked_again_that_a_later_look_shows_after_all(self) -> None:
+        rig = Rig()
+        rig.adopt(a_task())
+        rig.agenda.forget_all_but((), at(60), at(170))
+        assert rig.start(100) == []
+        rig.agenda.notice([a_task()], at(101))
+        assert rig.start(101) == ["one"]
+
+
 class TestASuspect:
     """A task that may have ended the process that asked for it."""
 

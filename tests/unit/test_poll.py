@@ -542,6 +542,42 @@ class TestATick:
         assert 44 <= world.polls(kept)[0] <= 46
         assert world.polls(cancelled) == []
 
+    def test_of_many_tasks_leaves_none_unasked_while_it_looks(self) -> None:
+        world = Deployment(many_tasks=20)
+        world.wakes = False
+        tasks = [world.register(processing(), at_s=0.001 * number) for number in range(400)]
+        world.table.item_s = 0.01
+        world.tick_every_minute(until_s=130, first_s=1)
+        world.run(130)
+        polls = sorted(poll for task in tasks for poll in world.polls(task) if poll > 20)
+        assert max(gaps(polls)) < 2.5, "a whole look takes 4 s"
+        assert all(max(gaps(world.polls(task))) < 13 for task in tasks)
+
+    def test_of_many_tasks_forgets_what_has_ended_while_it_waited(self) -> None:
+        world = Deployment(many_tasks=1)
+        world.wakes = False
+        world.connect("slow", poll_interval_s=30)
+        ended = [world.register(processing(), connection="slow", at_s=0.01 * number) for number in range(10)]
+        kept = [world.register(processing(), at_s=0.01 * number) for number in range(100)]  # none leaves early
+        world.tick_at(1)
+        world.tick_at(61)
+        for task in ended:
+            world.cancel(task, at_s=61.3)  # after it has looked, and before the other has left
+        world.run(110)
+        assert all(max(gaps(world.polls(task))) < 13 for task in kept)
+        assert [poll for task in ended for poll in world.polls(task) if poll > 66] == []
+
+    def test_that_is_woken_reads_no_slot_while_another_polls(self) -> None:
+        world = Deployment()
+        world.wakes = False
+        task = world.register(processing())
+        world.tick_at(1)
+        world.run(20.5)
+        before = len(world.table.looks)
+        world.start(POLLER, lambda: world._fire({"worker": 0, "task_id": task}), delay_s=0)
+        world.run(20.8)
+        assert len(world.table.looks) == before
+
     def test_finds_all_that_is_registered_around_a_hand_over_however_late_the_index(self) -> None:
         world = Deployment(index_lag_s=6)
         world.connect("slow", poll_interval_s=300)

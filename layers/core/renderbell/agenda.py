@@ -168,6 +168,11 @@ class Agenda:
         """How many polls have started and not ended."""
         return len(self._flights) + len(self._listed)
 
+    @property
+    def size(self) -> int:
+        """How many tasks it holds."""
+        return len(self._entries)
+
     def know(self, lengths: Mapping[str, Lengths]) -> None:
         """Tells how long connections' tasks have taken, best before any of their tasks is known."""
         self._lengths = {**self._lengths, **lengths}
@@ -217,6 +222,19 @@ class Agenda:
         for task in tasks:
             self._merge(task, None, now)
 
+    def forget_all_but(self, shown: Collection[str], looked_at: datetime, until: datetime) -> None:
+        """Forgets the tasks that are due until a time and that a look at all of those did not show: they have ended.
+
+        Not those which an index may not show yet, nor those that are being asked. What is shown again is asked again.
+        """
+        old = looked_at - timedelta(seconds=INDEX_LAG_S)
+        for entry in list(self._entries.values()):
+            task = entry.task
+            due = task.due_at is not None and task.due_at <= until
+            if due and task.created_at < old and not entry.flying and task.task_id not in shown:
+                del self._entries[task.task_id]
+                self._leave_lane(task)
+
     def _merge(self, task: Task, base: datetime | None, now: datetime) -> None:
         if self._gone.get(task.task_id, 0) >= task.version:
             return
@@ -264,10 +282,13 @@ class Agenda:
         entry = self._entries.pop(task_id, None)
         if entry is not None:
             self._gone[task_id] = max(version, entry.task.version)
-            lane = self._lanes[entry.task.connection]
-            lane.apart.discard(task_id)
-            lane.sound.discard(task_id)
-            lane.singly.discard(task_id)
+            self._leave_lane(entry.task)
+
+    def _leave_lane(self, task: Task) -> None:
+        lane = self._lanes[task.connection]
+        lane.apart.discard(task.task_id)
+        lane.sound.discard(task.task_id)
+        lane.singly.discard(task.task_id)
 
     def _lane(self, name: str, now: datetime) -> _Lane:
         lane = self._lanes.get(name)

@@ -1,7 +1,7 @@
 """The use case of the scheduled function: poll what is due, write what changed, wake the notifier.
 
     tick 1  look ─ take lease ─ poll … poll … poll ─┐ relief seen: write served_until, release
-    tick 2                  look ─ ask relief ─ wait ┴ take lease ─ poll … poll …
+    tick 2                  ask relief ─ look ─ wait ┴ take lease ─ look at what is new ─ poll … poll …
 
 One invocation is one tick. The clock, the store, the provider's answers, the notifier's invocation and the threads are
 handed in, so that the same code runs under virtual time. All state of a tick belongs to the one thread that runs it;
@@ -56,6 +56,7 @@ NOTE_EVERY_S = 0.25
 KEEPERS = (
     4  # threads that store what lists have changed: looks and renewals are left as many, however slow the table is
 )
+AHEAD_S = 10.0  # how old a look may be that was made while waiting for the lease
 MAX_SUSPECTS = 300  # in the lease: 10 kB of an item's 400
 GROUPS = 8  # into which suspects are put that have not been asked apart before: 80 s at most
 UNKNOWN_SCHEDULE = PollSchedule(30.0)  # for tasks of a connection that is not configured
@@ -85,11 +86,15 @@ class KnownConnections(Connections, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PollSettings:
-    """How the work is divided."""
+    """How the work is divided.
+
+    From `many_tasks` on, a whole look takes longer than a successor should leave them unasked.
+    """
 
     workers: int
     slots: int
     concurrency: int
+    many_tasks: int = 500
 
     def slots_of(self, worker: int) -> range:
         """The slots that a worker owns."""
@@ -143,7 +148,6 @@ class _Tick:
             slots=poller.settings.slots_of(worker),
         )
         self._lease: Lease | None = None
-        self._waited = False
         self._lost = False
         self._relieved = False
         self._looked_at = self._started
@@ -151,6 +155,7 @@ class _Tick:
         self._next_renewal = self._started
         self._next_overdue = self._started
         self._looking = False
+        self._looks_at_all = False  # whether the next look is at all that is due
         self._renewing = False
         self._health_asked: set[str] = set()
         self._unreadable: set[tuple[str, str]] = set()
@@ -170,15 +175,9 @@ class _Tick:
     def run(self) -> None:
         """Look, take the lease, poll until relieved or until nothing is left, release, look once more."""
         self._p.connections.freshen()  # an idle process would poll with what it knew long ago
-        first = self._look_now(None)
-        if not first.found:
-            logger.info("nothing due", extra={"worker": self._worker})
+        first = self._take()
+        if first is None:
             return
-        if self._p.clock() >= self._end or not self._take():
-            logger.info("another polls", extra={"worker": self._worker})
-            return
-        if self._waited:
-            first = self._look_now(None)
         self._begin(first)
         while True:
             self._serve()
@@ -232,24 +231,45 @@ class _Tick:
                 self._p.count("UnreadableItem", 1)
         return [item for item in found if not isinstance(item, UnreadableItem)]
 
-    def _take(self) -> bool:
-        """Takes the lease; a scheduled tick asks its holder for relief and waits. Whether it is ours."""
-        self._waited = False
+    def _take(self) -> Looked | None:
+        """Takes the lease; a scheduled tick asks its holder for relief and waits. What is due, or None if not ours."""
         asked: Lease | None = None
-        while True:
-            now = self._p.clock()
+        ahead: Looked | None = None
+        while (now := self._p.clock()) < self._end:
             seen = self._p.store.lease(self._worker)
             if seen is None or seen.until <= now:
-                return self._take_free(seen, now)
-            if self._woken_for is not None or now >= self._end:
-                return False
-            if asked is None:
+                if asked is None:
+                    ahead = self._look_now(None)
+                    if not ahead.found:
+                        logger.info("nothing due", extra={"worker": self._worker})
+                        return None
+                if self._take_free(seen, self._p.clock()):
+                    return ahead if ahead is not None and asked is None else self._look_after(ahead)
+            elif self._woken_for is not None or (asked is not None and seen.holder != asked.holder):
+                break
+            elif asked is None:
                 asked = seen
                 self._p.store.ask_relief(seen)
-            elif seen.holder != asked.holder:
-                return False
-            self._waited = True
-            self._wait(WAIT_S)
+                ahead = self._look_now(None) if seen.tasks >= self._p.settings.many_tasks else None
+            else:
+                self._wait(WAIT_S)
+        logger.info("another polls", extra={"worker": self._worker})
+        return None
+
+    def _look_after(self, ahead: Looked | None) -> Looked:
+        """What is due, where another has just left: by a look before that, and one at what is new since.
+
+        What the other has done between the two is found by a whole look while this one polls. Not after a death: what
+        may have caused it is named with its version then.
+        """
+        now = self._p.clock()
+        died = self._lease is not None and self._lease.deaths
+        if ahead is None or died or now > ahead.at + timedelta(seconds=AHEAD_S):
+            return self._look_now(None)
+        new = self._look_now(ahead.at - timedelta(seconds=INDEX_LAG_S))
+        self._looks_at_all, self._next_look = True, now
+        found = {_key(item): item for item in [*ahead.found, *new.found]}
+        return replace(new, since=None, found=list(found.values()))
 
     def _take_free(self, seen: Lease | None, now: datetime) -> bool:
         settings = self._p.settings
@@ -264,6 +284,7 @@ class _Tick:
             slots=settings.slots,
             deaths=0 if seen is None or seen.left else seen.deaths + 1,
             suspects=seen.suspects if seen is not None else {},
+            tasks=seen.tasks if seen is not None else 0,
         )
         if not self._p.store.take_lease(lease, seen=seen):
             return False
@@ -341,7 +362,7 @@ class _Tick:
             if now >= self._next_look and not self._looking:
                 self._looking = True
                 self._next_look = now + timedelta(seconds=LOOK_S)
-                since = self._looked_at - timedelta(seconds=INDEX_LAG_S)
+                since = None if self._looks_at_all else self._looked_at - timedelta(seconds=INDEX_LAG_S)
                 self._submit(self._work.look(now, self._end, since))
             if self._nothing_left(now) and not self._looking:
                 return
@@ -517,6 +538,9 @@ class _Tick:
         self._agenda.renew_terms(self._p.clock())
         polls, others, deliveries = _sorted(self._readable(looked.found))
         self._agenda.notice([*polls, *others], self._p.clock())
+        if looked.since is None:
+            self._looks_at_all = False
+            self._agenda.forget_all_but({task.task_id for task in polls}, looked.at, self._end)
         self._outbox.merge(others, deliveries, looked.since)
 
     def _ask_health(self) -> None:
@@ -541,6 +565,7 @@ class _Tick:
             left=leaving,
             deaths=self._lease.deaths,
             suspects=self._suspects(leaving=leaving),
+            tasks=self._agenda.size,
         )
 
     def _suspects(self, *, leaving: bool) -> dict[str, int]:
@@ -623,6 +648,10 @@ class _Tick:
 
 def _versions(tasks: Sequence[Task]) -> dict[str, int]:
     return {task.task_id: task.own_version for task in tasks}
+
+
+def _key(found: Found) -> str | tuple[str, str]:
+    return found.task_id if isinstance(found, Task) else found.key
 
 
 def _sorted(found: Sequence[Found]) -> tuple[list[Task], list[Task], list[DueDelivery]]:

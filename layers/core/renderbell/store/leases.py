@@ -31,7 +31,8 @@ class Lease:
     """Who polls a worker's slots: `holder` may until `until`; `relief` asks it to hand over, `left` is that it has.
 
     `deaths` counts the holders in a row before this one that never left. `suspects` are the tasks one of which may have
-    ended such a holder's process, with their own versions then: one that has changed since is none any more.
+    ended such a holder's process, with their own versions then: one that has changed since is none any more. `tasks` is
+    how many the holder polled when it was written last.
     """
 
     worker: int
@@ -44,6 +45,7 @@ class Lease:
     left: bool = False
     deaths: int = 0
     suspects: Mapping[str, int] = field(default_factory=dict)
+    tasks: int = 0
 
 
 class Leases(Table):
@@ -93,6 +95,7 @@ def _lease_change(lease: Lease) -> Change:
     change.set("left", lease.left)
     change.set("deaths", lease.deaths)
     change.set("suspects", dict(lease.suspects))
+    change.set("tasks", lease.tasks)
     if lease.served.until is None:
         change.remove("served_until")
     else:
@@ -119,6 +122,7 @@ def _lease_from(worker: int, item: Mapping[str, Any]) -> Lease:
         left=bool(item.get("left")),
         deaths=int(item.get("deaths", 0)),
         suspects={task_id: int(version) for task_id, version in item.get("suspects", {}).items()},
+        tasks=int(item.get("tasks", 0)),
     )
 
 
