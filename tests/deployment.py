@@ -623,6 +623,7 @@ class Deployment:
             archive=self.archive,
             connections=self.configured(),
             fetch=self.provider.fetch,
+            side_by_side=self._side_by_side,
             deliverer=Deliverer(
                 store=self.store,
                 poster=self.receivers,

@@ -109,6 +109,8 @@ class FakeDynamoDB:
             if not self._holds(call, old):
                 raise self._refused("UpdateItem", call, old)
             self._apply_update(call, old)
+            if call.get("ReturnValues") == "ALL_NEW":
+                return {"Attributes": self._items[_key(call["Key"])]}
         return {}
 
     def transact_write_items(self, *, TransactItems: Sequence[Mapping[str, Any]]) -> dict[str, Any]:  # noqa: N803

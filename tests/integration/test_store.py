@@ -48,6 +48,7 @@ from renderbell.store import (
     Served,
     Store,
     UnreadableItem,
+    Way,
     Work,
     endpoint_of,
     task_key,
@@ -652,6 +653,32 @@ class TestCopying:
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(claim, range(8))) == 1
 
+    def test_a_fresh_copy_is_claimed_by_its_version_alone(self, store: Store) -> None:
+        copying = self.copying(store)
+        assert copying.due_at is not None
+        held = store.claim_fresh_work("tsk_1", copying.version, "t1", copying.due_at)
+        assert held is not None
+        assert held == store.work("tsk_1")
+        assert (held.tries, held.token, held.task.due_at) == (1, "t1", copying.due_at)
+        assert [line.target for line in held.task.history] == [Status.QUEUED, Status.COPYING]
+        assert store.claim_fresh_work("tsk_1", copying.version, "t1", copying.due_at) == held, "the SDK repeats it"
+        assert store.claim_fresh_work("tsk_1", copying.version, "t2", copying.due_at) is None
+
+    def test_no_copy_is_claimed_as_fresh_that_is_not(self, store: Store) -> None:
+        task = registered(store)
+        assert store.claim_fresh_work("tsk_1", task.version, "t1", at(0)) is None, "it is polled"
+        copying = store.save(task, advance(task, DONE, at(1)))
+        assert copying.due_at is not None
+        assert store.claim_fresh_work("tsk_1", copying.version + 1, "t1", at(0)) is None
+        assert store.claim_fresh_work("tsk_1", copying.version, "t1", copying.due_at + timedelta(seconds=1)) is None
+        assert store.claim_fresh_work("tsk_2", copying.version, "t1", at(0)) is None
+        seen = store.work("tsk_1")
+        assert seen is not None
+        held = store.claim_work(seen, "t0", None)
+        assert held is not None
+        put_off = store.postpone_work(held, at(200))
+        assert store.claim_fresh_work("tsk_1", put_off.task.version, "t1", at(0)) is None, "it has been tried"
+
     def test_a_claim_counts_the_try_and_may_leave_the_index_alone(self, store: Store) -> None:
         copying = self.copying(store)
         seen = store.work("tsk_1")
@@ -1231,6 +1258,22 @@ class TestEndpoints:
         store.note_endpoint_health("default", "ep_1", HEALTHY, EndpointHealth(at(1)), "t1")
         store.note_endpoint_health("default", "url_1", HEALTHY, EndpointHealth(at(1)), "t1")
         assert store.managed_healths("default") == {"ep_1": EndpointHealth(at(1))}
+
+    def test_the_ways_to_several_are_read_at_once(self, store: Store) -> None:
+        assert store.add_endpoint(self.ENDPOINT, 20)
+        failing, slow = EndpointHealth(at(1)), ReceiverHealth(ReceiverState.FAILING, "ep_1")
+        assert store.note_endpoint_health("default", "ep_1", HEALTHY, failing, "t1")
+        assert store.note_receiver_health("default", "e.com", WELL, slow, now=at(0), token="t1")
+        key = SigningKey("owner", "default", 2, at(4))
+        assert store.note_rotation("default", SigningKey("owner", "default"), key)
+        places = [("ep_1", "e.com"), ("ep_2", "e.com"), ("url_1", "f.com"), ("bus", "bus")]
+        assert store.ways("default", places) == {
+            "ep_1": Way(self.ENDPOINT.signing, self.ENDPOINT, failing, slow),
+            "ep_2": Way(None, None, HEALTHY, slow),
+            "url_1": Way(key, None, HEALTHY, WELL),
+            "bus": Way(key, None, HEALTHY, WELL),
+        }
+        assert store.ways("other", places[2:3]) == {"url_1": Way(SigningKey("owner", "other"), None, HEALTHY, WELL)}
 
     def test_of_many_made_at_once_no_more_than_allowed_are_there(self, store: Store) -> None:
         barrier = Barrier(6)

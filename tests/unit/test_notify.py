@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from botocore.exceptions import ConnectTimeoutError
 
 from renderbell.delivery import HEALTHY, Answer, DeliveryState, EndpointHealth
 from renderbell.endpoints import endpoint_id
@@ -19,9 +21,11 @@ from renderbell.errors import (
 )
 from renderbell.register import TaskRequest
 from renderbell.task import Status
+from renderbell.webhooks import event_body
 from tests.deployment import NOTIFIER, Deployment, Said, made_two_videos, processing, succeeded
 from tests.virtual import START
 
+VIDEO = "https://cdn.example.com/video.mp4?signature=s"
 HOOK = "https://example.com/hook"
 OTHER = "https://other.example.com/hook"
 DOWN = Answer(503)
@@ -282,6 +286,99 @@ class TestACopy:
         assert (ended.status, ended.step) == (Status.CANCELLED, None)
         assert world.archive.objects == {}
         assert [one.data["type"] for one in world.messages(task)] == ["task.cancelled"]
+
+
+class TestTheWayToTheFirstWebhook:
+    """What a finished task's invocation asks of the table before its owner hears of it."""
+
+    def calls(self, world: Deployment) -> list[str]:
+        made: list[str] = []
+        for operation in ("get_item", "query", "batch_get_item", "update_item", "transact_write_items", "put_item"):
+            call = getattr(world.table, operation)
+
+            def noting(*, _call: Any = call, _operation: str = operation, **arguments: Any) -> Any:
+                made.append(_operation)
+                return _call(**arguments)
+
+            setattr(world.table, operation, noting)
+        post = world.receivers.post
+
+        def posting(*arguments: Any) -> Answer:
+            made.append("post")
+            return post(*arguments)
+
+        world.receivers.post = posting  # type: ignore[method-assign, assignment]
+        return made
+
+    def until_post(self, world: Deployment, task: str) -> list[str]:
+        """The calls of the invocation that copies a task, up to its webhook."""
+        world.loses = [NOTIFIER]
+        world.run(5)
+        assert world.task(task).status is Status.COPYING
+        (event,) = [event for name, event in world.invocations if name == NOTIFIER]
+        made = self.calls(world)
+        world.world.spawn(lambda: world._notify(event))
+        world.run(20)
+        assert len(world.messages(task)) == 1
+        return made[: made.index("post")]
+
+    def test_reads_only_while_the_file_is_copied(self) -> None:
+        world = Deployment()
+        task = world.register(succeeded(), webhooks=[HOOK])
+        claim, end, delivery = "update_item", "transact_write_items", "update_item"
+        assert self.until_post(world, task) == [claim, "get_item", "batch_get_item", end, delivery]
+
+    def test_reads_what_may_have_changed_again_after_a_long_copy(self) -> None:
+        world = Deployment()
+        world.archive.copy_s = 12
+        task = world.register(succeeded(), webhooks=[HOOK])
+        assert self.until_post(world, task)[-3:] == ["transact_write_items", "batch_get_item", "update_item"]
+
+    def test_leaves_out_an_endpoint_that_its_owner_removes_while_the_file_is_copied(self) -> None:
+        world = Deployment()
+        world.archive.copy_s = 3
+        endpoint = world.manage(HOOK)
+        task = world.register(succeeded())
+        world.run(2)
+        assert world.task(task).status is Status.COPYING
+        assert world.store.remove_endpoint(endpoint)
+        world.run(30)
+        assert world.task(task).status is Status.COMPLETED
+        assert world.messages(task) == []
+
+    def test_tells_what_a_later_reading_would(self) -> None:
+        world = Deployment()
+        known = {"created_at": "2026-11-22T07:59:59Z", "model": "m\u00f6ve-2", "duration": 12.345678901}
+        said = {"status": "completed", "progress": 100, "result": {"video_url": VIDEO}, **known}
+        task = world.register(processing(), Said(8, said), webhooks=[HOOK], metadata={"order": "4711"})
+        world.run(30)
+        request = world.store.request(task)
+        assert request is not None
+        (message,) = world.messages(task)
+        assert message.body == event_body(world.task(task), request, "task.completed")
+
+    def test_is_found_by_reading_where_the_table_does_not_answer_at_once(self) -> None:
+        world = Deployment()
+        task = world.register(succeeded(), webhooks=[HOOK])
+        world.table.batch_get_item = broken  # type: ignore[method-assign]
+        world.run(20)
+        assert len(world.messages(task)) == 1
+
+    def test_has_no_short_cut_for_an_event_of_another_version(self) -> None:
+        world = Deployment()
+        task = world.register(succeeded(), webhooks=[HOOK])
+        world.loses = [NOTIFIER]
+        world.run(5)
+        (event,) = [event for name, event in world.invocations if name == NOTIFIER]
+        for version in (1, 99, "2", True, None):
+            world.world.spawn(lambda version=version: world._notify({**event, "version": version}))  # type: ignore[misc]
+        world.run(20)
+        assert world.task(task).status is Status.COMPLETED
+        assert len(world.archive.sources) == len(world.messages(task)) == 1
+
+
+def broken(**call: Any) -> Any:
+    raise ConnectTimeoutError(endpoint_url="https://dynamodb")
 
 
 class TestADelivery:

@@ -325,18 +325,20 @@ def notifier(environment: Mapping[str, str] = os.environ, later: Later = at_firs
             name=settings.event_bus_name,
             clock=time.monotonic,
         )
+    side_by_side = SideBySide(MAX_ENDPOINTS)
     use_case = Notifier(
         store=store,
         archive=Archive(s3, settings.bucket_name, Downloader(), max_bytes=settings.max_video_bytes),
         connections=Connections(parameters_under(parameters, settings.connections_path), time.monotonic),
         fetch=PollClient(connections_per_host=1).fetch,
+        side_by_side=side_by_side,
         deliverer=Deliverer(
             store=store,
             poster=BusOrWeb(web, bus),
             secrets=lambda key, at: endpoints.secrets_of(master().encode(), key, at),
             clock=utc_now,
             sleep=time.sleep,
-            side_by_side=SideBySide(MAX_ENDPOINTS),
+            side_by_side=side_by_side,
             random=random.random,
             new_token=lambda: uuid4().hex,
             count=counts.add,

@@ -43,7 +43,7 @@ from renderbell.endpoints import GONE, Endpoint, SigningKey, hidden_in, is_manag
 from renderbell.redaction import redacted
 from renderbell.schedule import CLAIM_S, WEBHOOK_RETRIES, Take, Wait, judge_claim
 from renderbell.seats import Seats
-from renderbell.store import UnreadableItemError, endpoint_of
+from renderbell.store import UnreadableItemError, Way, endpoint_of
 from renderbell.task import Request, Task
 
 DELIVERY_TIMEOUT_S = 15.0
@@ -52,6 +52,7 @@ WAITED_RETRY_S = 10.0  # a retry this near is waited for in the same invocation
 SIDE_BY_SIDE = 5  # how many deliveries of one receiver the poller's invocation sends at once
 SEAT_TRIES = 5  # at an item that others write at the same time
 SENDING_S = 60.0  # how long it goes on with them while the answers are good
+FORESEEN_FOR = timedelta(seconds=5)  # what may have changed meanwhile may as well change on a webhook's way
 COUNTS_KEPT = timedelta(days=9)  # an endpoint shows those of its last seven days
 
 _TELLING = len(webhooks.SECRET_PREFIX)  # the prefix of secrets says nothing
@@ -66,6 +67,7 @@ class DeliveryStore(Protocol):
 
     def task(self, task_id: str) -> Task | None: ...
     def request(self, task_id: str) -> Request | None: ...
+    def ways(self, owner: str, places: Collection[tuple[str, str]]) -> Mapping[str, Way]: ...
     def deliveries(self, task_id: str) -> tuple[Delivery, ...]: ...
     def delivery(self, pk: str, sk: str) -> Delivery | None: ...
     def claim_delivery(self, seen: Delivery, token: str, until: datetime | None) -> Delivery | None: ...
@@ -140,6 +142,27 @@ class _Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What the deliveries of a task's next event will need, as it stood when it was read.
+
+    `healths` tells by endpoint of those that were given inline; those that owners manage may change at any time.
+    """
+
+    request: Request
+    read_at: datetime
+    healths: Mapping[str, _Health]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A task as it has just been written, with the deliveries made in the same transaction."""
+
+    task: Task
+    deliveries: Sequence[Delivery]
+    foreseen: Foreseen | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Tried:
     """What one attempt made of a delivery; `began` means that it is the one that found its receiver in trouble."""
 
@@ -176,10 +199,42 @@ class Deliverer:
         """Sends a task's new deliveries side by side; those to a failing endpoint or a slow receiver are left to the
         poller."""
         fresh = [one for one in self.store.deliveries(task_id) if one.due_at is not None and one.tries == 0]
-        records = _Records(self.store)
+        self._deliver_fresh(fresh, _Records(self.store), {}, seconds_left)
 
+    def foresee(self, task: Task, event: str) -> Foreseen | None:
+        """Reads what a task's deliveries of an event will need, while something else is done; None: it is to be read
+        when they are there."""
+        try:
+            request = self.store.request(task.task_id)
+            if request is None:
+                return None
+            now = self.clock()
+            inline = webhooks.deliveries_for(task, request, event, now)
+            healths = self._healths(task.owner, inline) if inline else {}
+        except Exception:
+            logger.exception("deliveries not foreseen", extra={"task_id": task.task_id})
+            return None
+        return Foreseen(request, now, healths)
+
+    def deliver_made(self, made: Made, seconds_left: Callable[[], float]) -> None:
+        """Sends the deliveries that were just made, as `deliver_fresh` does, and reads nothing that is known."""
+        foreseen, healths = made.foreseen, {}
+        if foreseen is not None and self.clock() - foreseen.read_at <= FORESEEN_FOR:
+            healths = dict(foreseen.healths)
+        records = _Records(self.store)
+        if foreseen is not None:
+            records.know(made.task, foreseen.request)
+        self._deliver_fresh(made.deliveries, records, healths, seconds_left)
+
+    def _deliver_fresh(
+        self,
+        fresh: Sequence[Delivery],
+        records: _Records,
+        healths: Mapping[str, _Health],
+        seconds_left: Callable[[], float],
+    ) -> None:
         def deliver(delivery: Delivery) -> None:
-            health = self._health(delivery)
+            health = healths.get(delivery.endpoint_id) or self._health(delivery)
             if health.endpoint.failing or health.receiver.is_slow_at(delivery.endpoint_id):
                 return
             tried = self._attempt(delivery, health, records, seconds_left)
@@ -501,7 +556,21 @@ class Deliverer:
         except Exception:  # it is only less well known
             logger.exception("answer not counted", extra={"endpoint_id": endpoint.endpoint_id})
 
+    def _healths(self, owner: str, deliveries: Sequence[Delivery]) -> dict[str, _Health]:
+        ways = self.store.ways(owner, [(one.endpoint_id, one.receiver) for one in deliveries])
+        return {
+            endpoint_id: _Health(
+                way.endpoint, way.receiver, _Way(way.signing, way.managed, missing=way.signing is None)
+            )
+            for endpoint_id, way in ways.items()
+        }
+
     def _health(self, delivery: Delivery) -> _Health:
+        """What is known of where a delivery goes; what cannot be read together is read one by one."""
+        try:
+            return self._healths(delivery.owner, [delivery])[delivery.endpoint_id]
+        except Exception:
+            logger.exception("way not read at once", extra={"endpoint_id": delivery.endpoint_id})
         return _Health(
             self.store.endpoint_health(delivery.owner, delivery.endpoint_id),
             self.store.receiver_health(delivery.owner, delivery.receiver),
@@ -582,6 +651,10 @@ class _Records:
             return webhooks.test_body(delivery)
         task, request = self.of(delivery.task_id)
         return None if task is None or request is None else webhooks.event_body(task, request, delivery.event)
+
+    def know(self, task: Task, request: Request) -> None:
+        """Takes over what is known as it is written."""
+        self._found[task.task_id] = task, request
 
     def of(self, task_id: str) -> tuple[Task | None, Request | None]:
         """A task and its request, as far as they are there."""

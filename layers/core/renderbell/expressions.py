@@ -93,6 +93,10 @@ class Change:
         """The condition that an attribute's value is this or a smaller one."""
         return f"{self._name(name)} <= {self._value(value)}"
 
+    def at_least(self, name: str, value: object) -> str:
+        """The condition that an attribute's value is this or a greater one."""
+        return f"{self._name(name)} >= {self._value(value)}"
+
     @property
     def places(self) -> dict[str, Any]:
         """What the placeholders stand for, as a call takes it."""

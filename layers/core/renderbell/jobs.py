@@ -268,7 +268,7 @@ class Jobs:
     def _change(self, task: Task, change: Callable[[Task, datetime], Task]) -> Changed | None:
         changed = change_task(self.store, task, change, self.clock)
         if changed is not None and changed.for_notifier:
-            self._notify(task_key(task.task_id))
+            self._notify({**task_key(task.task_id), "version": changed.after.version})
         return changed
 
     def notice(self, payload: Mapping[str, object]) -> Callable[[], None]:

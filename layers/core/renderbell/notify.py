@@ -15,7 +15,8 @@ from typing import Protocol
 from aws_lambda_powertools import Logger
 
 from renderbell.ask import Connections, Fetch, ask_provider
-from renderbell.deliver import ATTEMPT_NEEDS_S, Deliverer
+from renderbell.deliver import ATTEMPT_NEEDS_S, Deliverer, Foreseen, Made, SideBySide
+from renderbell.delivery import EVENT_OF_STATUS
 from renderbell.errors import (
     ClaimLostError,
     CopyError,
@@ -28,6 +29,7 @@ from renderbell.errors import (
 )
 from renderbell.providers.base import Connection
 from renderbell.schedule import (
+    CLAIM_ENOUGH_S,
     CLAIM_RENEW_S,
     CLAIM_S,
     COPY_RETRIES,
@@ -42,6 +44,7 @@ from renderbell.task import (
     FileKind,
     PollError,
     Source,
+    Status,
     Step,
     StoredFile,
     Task,
@@ -67,6 +70,7 @@ class NotifyStore(TransitionStore, Protocol):
 
     def task(self, task_id: str) -> Task | None: ...
     def work(self, task_id: str) -> Work | None: ...
+    def claim_fresh_work(self, task_id: str, version: int, token: str, due_from: datetime) -> Work | None: ...
     def claim_work(self, seen: Work, token: str, until: datetime | None) -> Work | None: ...
     def postpone_work(
         self, seen: Work, due_at: datetime, *, interrupted: bool = False, problem: PollError | None = None
@@ -104,27 +108,48 @@ class Notifier:
     connections: Connections
     fetch: Fetch
     deliverer: Deliverer
+    side_by_side: SideBySide
     clock: Callable[[], datetime]
     new_token: Callable[[], str]
     count: Callable[[str, float], None]
 
     def handle(self, event: Mapping[str, object], seconds_left: Callable[[], float]) -> None:
-        """Does what an event names: a task (`{"pk", "sk"}`), a delivery, or several deliveries of one receiver."""
+        """Does what an event names: a task (`{"pk", "sk", "version"?}`), a delivery, or several deliveries of one
+        receiver."""
         keys = _keys(event)
         if keys[0][1] == "TASK":
-            self.handle_task(task_id_of(keys[0][0]), seconds_left)
+            version = event.get("version")
+            known = version if isinstance(version, int) else None
+            self.handle_task(task_id_of(keys[0][0]), seconds_left, version=known)
         else:
             self.deliverer.deliver_due(keys, seconds_left)
 
     # -- copying ----------------------------------------------------------------------------------------------------
 
-    def handle_task(self, task_id: str, seconds_left: Callable[[], float]) -> None:
-        """Copies or cleans up, whichever the task's step is, and sends the deliveries that were just made."""
-        while (held := self._claimed(task_id, seconds_left)) is not None:
-            again = self._copy(held, seconds_left) if held.task.step is Step.COPY else self._clean(held)
-            if not again:
-                break
-        self.deliverer.deliver_fresh(task_id, seconds_left)
+    def handle_task(self, task_id: str, seconds_left: Callable[[], float], *, version: int | None = None) -> None:
+        """Copies or cleans up, whichever the task's step is, and sends the deliveries that were just made.
+
+        Whoever has seen the task saves a reading by naming its `version`.
+        """
+        held = self._claimed_fresh(task_id, version) if version is not None else None
+        made: Made | None = None
+        while (held := held or self._claimed(task_id, seconds_left)) is not None:
+            outcome = self._copy(held, seconds_left) if held.task.step is Step.COPY else self._clean(held)
+            held = None
+            if isinstance(outcome, Made):
+                made = outcome
+            elif outcome:
+                continue
+            break
+        if made is not None:
+            self.deliverer.deliver_made(made, seconds_left)
+        else:
+            self.deliverer.deliver_fresh(task_id, seconds_left)
+
+    def _claimed_fresh(self, task_id: str, version: int) -> Work | None:
+        """A copy that nobody has begun; None where it has to be looked at first."""
+        enough = self.clock() + timedelta(seconds=CLAIM_ENOUGH_S)
+        return self.store.claim_fresh_work(task_id, version, self.new_token(), enough)
 
     def _claimed(self, task_id: str, seconds_left: Callable[[], float]) -> Work | None:
         """The task's step, claimed; None where nothing is to be done or another does it."""
@@ -156,14 +181,14 @@ class Notifier:
             logger.info("claimed by another", extra={"task_id": task_id})
         return None
 
-    def _copy(self, work: Work, seconds_left: Callable[[], float]) -> bool:
-        """Copies the task's files under a claim; whether to try again at once."""
+    def _copy(self, work: Work, seconds_left: Callable[[], float]) -> Made | bool:
+        """Copies the task's files under a claim; what it has made, or whether to try again at once."""
         held = _Held(self.store, work, self.clock, seconds_left)
         try:
-            files = self._copy_files(held)
+            files, foreseen = self._copied_files(held)
             now = self.clock()
-            done = copied(held.work.task, files, now, clean=held.work.interrupted)
-            self._finish(held.work, replace(done, last_poll_error=None), now, seconds_left)
+            done = replace(copied(held.work.task, files, now, clean=held.work.interrupted), last_poll_error=None)
+            return self._finish(held.work, done, now, seconds_left, foreseen) or False
         except ClaimLostError:
             logger.warning("claim lost", extra={"task_id": work.task.task_id})
             self._withdraw(work.task)
@@ -183,7 +208,25 @@ class Notifier:
             logger.exception("copy broke", extra={"task_id": work.task.task_id})
             broke = CopyError(f"internal error: {type(error).__name__}")
             return self._put_off(held.work, broke, seconds_left, doubtful=True)
-        return False
+
+    def _copied_files(self, held: _Held) -> tuple[list[StoredFile], Foreseen | None]:
+        """Copies the files, and reads meanwhile what telling of it will need."""
+        task, event = held.work.task, EVENT_OF_STATUS[Status.COMPLETED]
+        foreseen: list[Foreseen | None] = []
+
+        def copy() -> list[StoredFile] | Exception:
+            try:
+                return self._copy_files(held)
+            except Exception as error:
+                return error
+
+        def foresee() -> None:
+            foreseen.append(self.deliverer.foresee(task, event))
+
+        files, _ = self.side_by_side([copy, foresee])
+        if isinstance(files, Exception):
+            raise files
+        return files or [], foreseen[0]
 
     def _copy_files(self, held: _Held) -> list[StoredFile]:
         task = held.work.task
@@ -275,17 +318,27 @@ class Notifier:
         self.count("CopyFailed", 1)
         self._finish(work, copy_failed(work.task, message, now), now, seconds_left)
 
-    def _finish(self, work: Work, after: Task, now: datetime, seconds_left: Callable[[], float]) -> None:
-        deliveries = owed(self.store, work.task, after, now)
+    def _finish(
+        self,
+        work: Work,
+        after: Task,
+        now: datetime,
+        seconds_left: Callable[[], float],
+        foreseen: Foreseen | None = None,
+    ) -> Made | None:
+        """Writes the end of a task with its deliveries; None where another has changed it."""
+        request = foreseen.request if foreseen is not None else None
+        deliveries = owed(self.store, work.task, after, now, request)
         if seconds_left() < ATTEMPT_NEEDS_S:  # another invocation sends them, and not only after a minute
             deliveries = tuple(replace(one, due_at=now) for one in deliveries)
         try:
-            self.store.save(work.task, after, deliveries, token=work.token)
+            saved = self.store.save(work.task, after, deliveries, token=work.token)
         except VersionConflictError:
             logger.warning("the task was changed by another", extra={"task_id": after.task_id})
             self._withdraw(work.task)
-            return
+            return None
         self.count("Transitions", 1)
+        return Made(saved, deliveries, foreseen)
 
     def _withdraw(self, task: Task) -> None:
         """Removes what was written to S3 after the task had ended without it: its clean-up may have come before."""

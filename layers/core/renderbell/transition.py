@@ -49,8 +49,10 @@ class Changed:
         return moved and (self.after.status is Status.COPYING or bool(self.deliveries))
 
 
-def owed(store: TransitionStore, before: Task, after: Task, now: datetime) -> tuple[Delivery, ...]:
-    """The deliveries that a change of state owes; the request is read only where there may be any.
+def owed(
+    store: TransitionStore, before: Task, after: Task, now: datetime, request: Request | None = None
+) -> tuple[Delivery, ...]:
+    """The deliveries that a change of state owes; the request is read only where there may be any and it is not given.
 
     Where it names no webhooks, the owner's endpoints are told, as they are at this moment. A request that cannot be
     read names nobody to tell: it must not keep its task from ending.
@@ -61,7 +63,7 @@ def owed(store: TransitionStore, before: Task, after: Task, now: datetime) -> tu
     if after.status is Status.PROCESSING and not after.tells_processing:
         return ()
     try:
-        request = store.request(after.task_id)
+        request = request or store.request(after.task_id)
     except UnreadableItemError:
         logger.exception("nobody can be told", extra={"task_id": after.task_id, "event": event})
         return ()

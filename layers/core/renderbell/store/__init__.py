@@ -48,6 +48,7 @@ from renderbell.store.partition import UnreadableItemError, task_id_of, task_key
 from renderbell.store.seats import SeatsRoom
 from renderbell.store.table import BUSY_RETRIES
 from renderbell.store.tasks import AlreadyOngoingError, Tasks
+from renderbell.store.ways import Way, Ways
 from renderbell.store.work import Work, WorkClaims
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "Store",
     "UnreadableItem",
     "UnreadableItemError",
+    "Way",
     "Work",
     "delivery_key",
     "endpoint_of",
@@ -84,6 +86,7 @@ class Store(
     SeatsRoom,
     TaskLengths,
     Endpoints,
+    Ways,
     Leases,
     ApiKeys,
     Answers,

@@ -44,15 +44,15 @@ class Endpoints(Table):
 
     def endpoint(self, owner: str, endpoint_id: str) -> Endpoint | None:
         """An endpoint, read consistently; raises `UnreadableItemError`."""
-        item = self._get(_endpoint_key(owner, endpoint_id))
-        return None if item is None else _read(item)
+        item = self._get(endpoint_key(owner, endpoint_id))
+        return None if item is None else endpoint_from(item)
 
     def endpoints(self, owner: str) -> tuple[Endpoint, ...]:
         """An owner's endpoints, the oldest first, read consistently; one that cannot be read is left out."""
         found = []
         for item in self._partition(_pk(owner), ENDPOINT_PREFIX):
             try:
-                found.append(_read(item))
+                found.append(endpoint_from(item))
             except UnreadableItemError:
                 logger.exception("item cannot be read", extra={"pk": item["pk"], "sk": item["sk"]})
         return tuple(found)
@@ -65,7 +65,7 @@ class Endpoints(Table):
         number = Change()
         number.add("number", 1)
         room = f"({number.absent('number')} OR {number.at_most('number', most - 1)})"
-        key = _endpoint_key(endpoint.owner, endpoint.endpoint_id)
+        key = endpoint_key(endpoint.owner, endpoint.endpoint_id)
         try:
             self._transact(
                 self._put(key | _attributes(endpoint), fresh=True),
@@ -85,7 +85,7 @@ class Endpoints(Table):
         saved = replace(after, version=before.version + 1)
         change = Change()
         change.between(_attributes(before), _attributes(saved))
-        key = _endpoint_key(before.owner, before.endpoint_id)
+        key = endpoint_key(before.owner, before.endpoint_id)
         conditions = [change.equals("version", before.version)]
         if not forget_health:
             return saved if self._applies(key, change, conditions) else None
@@ -100,7 +100,7 @@ class Endpoints(Table):
 
     def remove_endpoint(self, endpoint: Endpoint) -> bool:
         """Removes an endpoint with its health; False if it is there no more."""
-        own = self._delete(_endpoint_key(endpoint.owner, endpoint.endpoint_id))
+        own = self._delete(endpoint_key(endpoint.owner, endpoint.endpoint_id))
         there = Change()
         own["Delete"] |= {
             "ConditionExpression": there.equals("endpoint_id", endpoint.endpoint_id),
@@ -124,13 +124,7 @@ class Endpoints(Table):
 
     def signing(self, owner: str) -> SigningKey:
         """What signs webhooks to URLs that an owner gives with tasks, read consistently."""
-        item = self._get(_secret_key(owner))
-        if item is None:
-            return SigningKey("owner", owner)
-        try:
-            return SigningKey("owner", owner, int(item["generation"]), items.parse_time(item["rotated_at"]))
-        except Exception as error:  # whatever is wrong with it
-            raise UnreadableItemError((item["pk"], item["sk"])) from error
+        return signing_from(owner, self._get(secret_key(owner)))
 
     def note_rotation(self, owner: str, seen: SigningKey, after: SigningKey) -> bool:
         """Writes a rotation of that key, if it still is as it was seen."""
@@ -140,7 +134,7 @@ class Endpoints(Table):
         conditions = [change.as_seen("generation", None if seen.rotated_at is None else seen.generation)]
         change.set("generation", after.generation)
         change.set("rotated_at", time_text(after.rotated_at))
-        return self._applies(_secret_key(owner), change, conditions)
+        return self._applies(secret_key(owner), change, conditions)
 
     # -- counts -----------------------------------------------------------------------------------------------------
 
@@ -171,7 +165,8 @@ def _pk(owner: str) -> str:
     return f"OWNER#{owner}"
 
 
-def _endpoint_key(owner: str, endpoint_id: str) -> Key:
+def endpoint_key(owner: str, endpoint_id: str) -> Key:
+    """Where an endpoint stands."""
     return {"pk": _pk(owner), "sk": f"{ENDPOINT_PREFIX}{endpoint_id}"}
 
 
@@ -179,8 +174,19 @@ def _number_key(owner: str) -> Key:
     return {"pk": _pk(owner), "sk": "ENDPOINTS"}
 
 
-def _secret_key(owner: str) -> Key:
+def secret_key(owner: str) -> Key:
+    """Where it stands which secret signs webhooks to URLs given inline."""
     return {"pk": _pk(owner), "sk": "SECRET"}
+
+
+def signing_from(owner: str, item: Mapping[str, Any] | None) -> SigningKey:
+    """The key that an item tells of, or that of an owner who has never changed it; raises `UnreadableItemError`."""
+    if item is None:
+        return SigningKey("owner", owner)
+    try:
+        return SigningKey("owner", owner, int(item["generation"]), items.parse_time(item["rotated_at"]))
+    except Exception as error:  # whatever is wrong with it
+        raise UnreadableItemError((item["pk"], item["sk"])) from error
 
 
 def _attributes(endpoint: Endpoint) -> dict[str, Any]:
@@ -202,7 +208,8 @@ def _attributes(endpoint: Endpoint) -> dict[str, Any]:
     )
 
 
-def _read(item: Mapping[str, Any]) -> Endpoint:
+def endpoint_from(item: Mapping[str, Any]) -> Endpoint:
+    """The endpoint that an item holds; raises `UnreadableItemError`."""
     try:
         return _endpoint_from(item)
     except Exception as error:  # whatever is wrong with it

@@ -80,12 +80,12 @@ class Health(Table):
 
     def endpoint_health(self, owner: str, endpoint_id: str) -> EndpointHealth:
         """What an endpoint's attempts since its last success say of it, read consistently."""
-        return _endpoint_health_from(self._get(endpoint_health_key(owner, endpoint_id)) or {})
+        return endpoint_health_from(self._get(endpoint_health_key(owner, endpoint_id)) or {})
 
     def managed_healths(self, owner: str) -> dict[str, EndpointHealth]:
         """The healths that are kept of the endpoints that an owner manages, by endpoint."""
         found = self._partition(f"OWNER#{owner}", f"{HEALTH_PREFIX}{MANAGED_PREFIX}_")
-        return {item["sk"].removeprefix(HEALTH_PREFIX): _endpoint_health_from(item) for item in found}
+        return {item["sk"].removeprefix(HEALTH_PREFIX): endpoint_health_from(item) for item in found}
 
     def forget_endpoint_health(self, owner: str, endpoint_id: str) -> None:
         """Forgets what an endpoint's attempts said of it."""
@@ -124,8 +124,7 @@ class Health(Table):
 
     def receiver_health(self, owner: str, receiver: str) -> ReceiverHealth:
         """How an owner's receiver took the last attempt, read consistently."""
-        item = self._get(_receiver_key(owner, receiver)) or {}
-        return ReceiverHealth(ReceiverState(item.get("state", ReceiverState.WELL)), item.get("endpoint_id"))
+        return receiver_health_from(self._get(receiver_key(owner, receiver)) or {})
 
     def note_receiver_health(
         self, owner: str, receiver: str, seen: ReceiverHealth, after: ReceiverHealth, *, now: datetime, token: str
@@ -143,7 +142,7 @@ class Health(Table):
                 change.set(name, value)
         change.set("ttl", int(now.timestamp()) + FAILING_KEPT_S)
         change.set("token", token)
-        return self._applies(_receiver_key(owner, receiver), change, conditions, mine=("token", token))
+        return self._applies(receiver_key(owner, receiver), change, conditions, mine=("token", token))
 
 
 def _connection_key(name: str) -> Key:
@@ -155,7 +154,8 @@ def endpoint_health_key(owner: str, endpoint_id: str) -> Key:
     return {"pk": f"OWNER#{owner}", "sk": f"{HEALTH_PREFIX}{endpoint_id}"}
 
 
-def _receiver_key(owner: str, receiver: str) -> Key:
+def receiver_key(owner: str, receiver: str) -> Key:
+    """Where a receiver's health stands."""
     return {"pk": f"OWNER#{owner}", "sk": f"RECEIVER#{receiver}"}
 
 
@@ -176,7 +176,13 @@ def _back_off_change(health: ConnectionHealth) -> Change:
     return change
 
 
-def _endpoint_health_from(item: Mapping[str, Any]) -> EndpointHealth:
+def receiver_health_from(item: Mapping[str, Any]) -> ReceiverHealth:
+    """The health that a receiver's item holds; an empty one says that all is well."""
+    return ReceiverHealth(ReceiverState(item.get("state", ReceiverState.WELL)), item.get("endpoint_id"))
+
+
+def endpoint_health_from(item: Mapping[str, Any]) -> EndpointHealth:
+    """The health that an endpoint's item holds; an empty one says that all is well."""
     return EndpointHealth(*(items.parse_time(item[name]) if name in item else None for name in HEALTH_ATTRIBUTES))
 
 

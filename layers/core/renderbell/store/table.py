@@ -156,13 +156,27 @@ class Table:
         `mine` is an attribute that only this write can have set: a call that the SDK repeats, because its answer was
         lost, meets its own first try.
         """
-        update = change.update(self._table, key, conditions)
+        return self._updated(key, change, conditions, mine) is not None
+
+    def _changed(
+        self, key: Key, change: Change, conditions: Sequence[str], *, mine: tuple[str, str]
+    ) -> dict[str, Any] | None:
+        """Changes an item as `_applies` does, and answers it as it stands then; None where a condition failed."""
+        return self._updated(key, change, conditions, mine, ReturnValues="ALL_NEW")
+
+    def _updated(
+        self, key: Key, change: Change, conditions: Sequence[str], mine: tuple[str, str] | None, **more: str
+    ) -> dict[str, Any] | None:
+        update = change.update(self._table, key, conditions) | more
         try:
-            self._unless_busy(self._client.update_item, update | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"})
+            answer = self._unless_busy(
+                self._client.update_item, update | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+            )
         except self._client.exceptions.ConditionalCheckFailedException as error:
-            item: Any = error.response.get("Item")
-            return bool(mine and item and from_wire(item).get(mine[0]) == mine[1])
-        return True
+            found: Any = error.response.get("Item")
+            item = from_wire(found) if found else {}
+            return item if mine is not None and item.get(mine[0]) == mine[1] else None
+        return from_wire(answer.get("Attributes", {}))
 
     def _removes(self, key: Key, *, mine: tuple[str, object] | None = None) -> bool:
         """Removes an item unless its attribute `mine` has another value.
@@ -186,7 +200,7 @@ class Table:
             }
         return removal
 
-    def _unless_busy(self, write: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    def _unless_busy(self, write: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """Writes, and repeats what only came at a bad moment.
 
         A write that met another's transaction in flight soon finds it gone. A transaction that is throttled is
@@ -194,7 +208,7 @@ class Table:
         """
         for most_s in THROTTLED_PAUSES_S:
             try:
-                write(**arguments)
+                return write(**arguments)
             except self._client.exceptions.TransactionConflictException:
                 self._pause(_jittered(CONFLICT_PAUSE_S, 0.2))
             except self._client.exceptions.TransactionCanceledException as error:
@@ -205,9 +219,7 @@ class Table:
                     self._pause(_jittered(CONFLICT_PAUSE_S, 0.2))
                 else:
                     raise
-            else:
-                return
-        write(**arguments)
+        return write(**arguments)
 
 
 def _jittered(most_s: float, least: float) -> float:

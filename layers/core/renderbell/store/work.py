@@ -11,8 +11,8 @@ from renderbell import items
 from renderbell.errors import ClaimLostError
 from renderbell.expressions import Change
 from renderbell.items import time_text
-from renderbell.store.partition import Partition, task_key
-from renderbell.task import PollError, StoredFile, Task, Upload
+from renderbell.store.partition import Partition, read_item, task_key
+from renderbell.task import PollError, Step, StoredFile, Task, Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,24 @@ class WorkClaims(Partition):
         if not self._applies(task_key(task.task_id), change, conditions, mine=("token", token)):
             return None
         return replace(seen, task=task, token=token, tries=seen.tries + 1, interrupted=interrupted)
+
+    def claim_fresh_work(self, task_id: str, version: int, token: str, due_from: datetime) -> Work | None:
+        """Claims the copy of a task that nobody has tried yet, by its version alone, without having read it.
+
+        Its claim ends when it is due, which must not be before `due_from`. None if it is not so: `work` tells more.
+        """
+        change = Change()
+        change.set("token", token)
+        change.set("tries", 1)
+        conditions = [
+            change.equals("version", version),
+            change.equals("step", Step.COPY.value),
+            change.absent("token"),
+            change.absent("tries"),
+            change.at_least("due_at", time_text(due_from)),
+        ]
+        item = self._changed(task_key(task_id), change, conditions, mine=("token", token))
+        return None if item is None else read_item(_work_from, item)
 
     def postpone_work(
         self, seen: Work, due_at: datetime, *, interrupted: bool = False, problem: PollError | None = None
