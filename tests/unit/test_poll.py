@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from botocore.exceptions import ConnectTimeoutError
 
 from renderbell.connections import Connections
 from renderbell.delivery import Answer
@@ -23,6 +25,10 @@ from tests.deployment import NOTIFIER, POLLER, Deployment, Said, failed, process
 from tests.virtual import START, VirtualPool
 
 HOOK = "https://example.com/hook"
+
+
+def broken(**call: Any) -> Any:
+    raise ConnectTimeoutError(endpoint_url="https://dynamodb")
 
 
 def gaps(polls: list[float]) -> list[float]:
@@ -566,6 +572,20 @@ class TestATick:
         world.run(110)
         assert all(max(gaps(world.polls(task))) < 13 for task in kept)
         assert [poll for task in ended for poll in world.polls(task) if poll > 66] == []
+
+    def test_that_cannot_look_before_it_has_the_lease_looks_after(self) -> None:
+        world = Deployment(many_tasks=1)
+        world.wakes = False
+        tasks = [world.register(processing(), at_s=0.01 * number) for number in range(100)]
+        world.tick_at(1)
+        world.tick_at(50)
+        world.run(49.9)
+        query = world.table.query
+        world.table.query = broken  # type: ignore[method-assign]
+        world.run(50.1)
+        world.table.query = query  # type: ignore[method-assign]
+        world.run(110)
+        assert all(max(gaps(world.polls(task))) < 13 for task in tasks)
 
     def test_that_is_woken_reads_no_slot_while_another_polls(self) -> None:
         world = Deployment()

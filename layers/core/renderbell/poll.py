@@ -250,11 +250,19 @@ class _Tick:
             elif asked is None:
                 asked = seen
                 self._p.store.ask_relief(seen)
-                ahead = self._look_now(None) if seen.tasks >= self._p.settings.many_tasks else None
+                ahead = self._look_ahead() if seen.tasks >= self._p.settings.many_tasks else None
             else:
                 self._wait(WAIT_S)
         logger.info("another polls", extra={"worker": self._worker})
         return None
+
+    def _look_ahead(self) -> Looked | None:
+        """A look while another still polls, who has been asked to leave: somebody must come after it in any case."""
+        try:
+            return self._look_now(None)
+        except Exception:
+            logger.exception("look failed", extra={"worker": self._worker})
+            return None
 
     def _look_after(self, ahead: Looked | None) -> Looked:
         """What is due, where another has just left: by a look before that, and one at what is new since.
