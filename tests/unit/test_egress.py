@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from http.client import HTTPResponse as PlainResponse
 from importlib.metadata import version
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 
 import pytest
 import urllib3.connection
@@ -616,6 +616,31 @@ def test_a_compressed_flood_takes_little_memory() -> None:
     assert peak < 16_000_000
 
 
+def test_a_body_that_is_compressed_twice_is_not_read() -> None:
+    """A few bytes may stand for days of work that brings nothing: no limit of size or time would be met."""
+    body = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + b"\x00\x00\x00\xff\xff" * 40_000_000  # of empty blocks
+    for _ in range(3):
+        body = gzip.compress(body, 1)
+    twice = answer(body, "200 OK", "Content-Encoding: gzip, gzip", "Content-Encoding: gzip, gzip")
+    with raw_server(always(twice)) as server, polling() as client:
+        began = process_time()
+        with pytest.raises(ProviderProtocolError):
+            fetch(client, server, timeout_s=LIMIT_S)
+        assert process_time() - began < LIMIT_S
+
+
+def test_an_encoding_that_changes_nothing_is_passed_over() -> None:
+    body = b'{"ok":true}'
+    for packed, encodings in (
+        (body, ["identity"]), (body, ["Identity, identity"]), (body, [""]),
+        (gzip.compress(body), ["identity, gzip"]), (gzip.compress(body), ["identity", "X-GZip"]),
+        (zlib.compress(body), ["deflate,"]),
+    ):  # fmt: skip
+        headers = [f"Content-Encoding: {encoding}" for encoding in encodings]
+        with raw_server(always(answer(packed, "200 OK", *headers))) as server, polling() as client:
+            assert fetch(client, server).body == body
+
+
 def test_bombs_within_bombs_are_cut_off_too() -> None:
     body = b"\0" * 100_000_000
     for _ in range(2):
@@ -759,6 +784,7 @@ ANOTHERS = answer(b"another's")
         b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nno header\r\n\r\nmine",
         b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nmine",
         b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: x\r\n\r\nmine",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n4\r\nmine\r\n0\r\n\r\n",
     ],
     ids=[
         "more than its length",
@@ -767,6 +793,7 @@ ANOTHERS = answer(b"another's")
         "no header",
         "two lengths",
         "odd coding",
+        "two codings",
     ],
 )
 @pytest.mark.parametrize("with_tls", [False, True])
@@ -798,6 +825,38 @@ def test_a_negative_chunk_is_an_error_of_ours_for_every_client(size: bytes) -> N
         with pytest.raises(ConnectError):
             download(server.url, own=server.url)
         assert post(server).status == 200  # its text does not matter
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_an_answer_that_never_has_a_body_is_not_waited_on_for_one(status: str) -> None:
+    with raw_server(always(f"HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())) as server:
+        code = int(status[:3])
+        with polling() as client:
+            assert (fetch(client, server).status, fetch(client, server).body) == (code, b"")
+            assert len(server.visits) == 2  # the end of such a body may come yet
+        assert download(server.url, own=server.url) == (code, b"")
+        assert post(server, timeout_s=LIMIT_S).status == code
+
+
+@pytest.mark.parametrize("length", ["0_4", "+4", "4, 4", "4.0", "9" * 5000, "-4", "0x4", "\xb24", ""])
+def test_a_length_that_is_no_number_is_no_answer_to_a_poll(length: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode("latin-1")
+    with raw_server(always(head, b"mine")) as server, polling() as client, pytest.raises(ProviderUnavailable):
+        fetch(client, server)
+
+
+def test_spaces_around_a_length_are_none_of_it() -> None:
+    with raw_server(always(b"HTTP/1.1 200 OK\r\nContent-Length: \t 2 \t\r\n\r\nok")) as server, polling() as client:
+        assert [fetch(client, server).body for _ in range(2)] == [b"ok"] * 2
+
+
+def test_spaces_around_a_coding_are_none_of_it() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: \t Chunked \t\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    with raw_server(always(chunked)) as server, polling() as client:
+        assert [fetch(client, server).body for _ in range(2)] == [b"ok"] * 2
+        assert len(server.visits) == 1
+        assert download(server.url, own=server.url) == (200, b"ok")
+        assert post(server).body == "ok"
 
 
 class OddNames(Names):

@@ -74,6 +74,7 @@ _SWITCHING_PROTOCOLS = 101  # what follows is no HTTP
 _WITHOUT_BODY = frozenset({204, 304})
 _MAX_LINE = 65536  # as http.client has it, and the next
 _MAX_HEADERS = 100
+_MAX_DIGITS = 18  # of a length
 _ENDS = frozenset({b"\r\n", b"\n", b""})
 _PLAIN_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*)\r\n")
 
@@ -303,15 +304,18 @@ class _FinalResponse(PlainResponse):
         if self.headers is not None:
             return
         self.headers = self.msg = self._read_head()
-        coding = self.headers.get("Transfer-Encoding")
+        codings = [coding.strip(" \t").lower() for coding in self.headers.get_all("Transfer-Encoding", [])]
         lengths = self.headers.get_all("Content-Length", [])
-        self.chunked = coding is not None and coding.lower() == "chunked"
+        without_body = self.status in _WITHOUT_BODY or self._method == "HEAD"
+        self.chunked = codings[:1] == ["chunked"] and not without_body
         self.chunk_left = None
         self.length = None if self.chunked or not lengths else _length_of(lengths[0])
-        if self.status in _WITHOUT_BODY or self._method == "HEAD":
+        if without_body:
             self.length = 0
         # A body may end elsewhere than we think, or only the connection's end tells.
-        doubtful = self.headers.defects or len(lengths) > 1 or (coding is not None and (not self.chunked or lengths))
+        doubtful = (
+            self.headers.defects or len(lengths) > 1 or (codings and (not self.chunked or codings[1:] or lengths))
+        )
         endless = self.length is None and not self.chunked
         self.will_close = bool(doubtful) or endless or self._check_close()
 
@@ -338,11 +342,8 @@ class _FinalResponse(PlainResponse):
 
 
 def _length_of(text: str) -> int | None:
-    try:
-        length = int(text)
-    except ValueError:
-        return None
-    return length if length >= 0 else None
+    digits = text.strip(" \t")
+    return int(digits) if digits.isdecimal() and len(digits) <= _MAX_DIGITS else None  # int() takes "1_0", and a sign
 
 
 def _read_headers(file: io.BufferedIOBase) -> HTTPMessage:
