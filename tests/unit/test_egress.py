@@ -24,7 +24,7 @@ from standardwebhooks import Webhook as Verifier
 
 from renderbell.addresses import EgressPolicy
 from renderbell.delivery import Answer
-from renderbell.dial import Exchange, Guard, Lookup, SocketAddress, exchanging, vetted
+from renderbell.dial import KEPT_S, Exchange, Guard, Lookup, SocketAddress, exchanging, vetted
 from renderbell.egress import Downloader, WebhookClient
 from renderbell.endpoints import derive_secret
 from renderbell.errors import (
@@ -37,7 +37,7 @@ from renderbell.errors import (
     ProviderProtocolError,
     ProviderUnavailable,
 )
-from renderbell.fetch import USER_AGENT, PollClient
+from renderbell.fetch import LOOK_EVERY, USER_AGENT, PollClient
 from renderbell.providers.base import Connection, HttpRequest, HttpResponse
 from renderbell.webhooks import signed_headers
 from tests.unit.raw_server import Handler, RawServer, Visit, always, answer, raw_server
@@ -548,6 +548,73 @@ def test_an_exchange_that_wants_a_fresh_connection_takes_no_kept_one() -> None:
                 assert pool.urlopen("GET", "/").data == b"ok"
             assert len(server.visits) == connections
         pool.close()
+
+
+def open_at(server: RawServer) -> int:
+    return sum(visit.sock.fileno() >= 0 for visit in list(server.visits))
+
+
+def test_no_more_connections_are_kept_than_a_process_has_files_for() -> None:
+    hosts, at_once, most = 12, 8, 20
+    together = threading.Barrier(at_once)
+
+    def meeting(visit: Visit) -> None:
+        while visit.request():
+            together.wait(5)
+            visit.send(answer(b"ok"))
+
+    names = Names({f"h{host}.example.com": "127.0.0.1" for host in range(hosts)})
+    with (
+        raw_server(meeting) as server,
+        polling(connections_per_host=at_once, resolver=names, most_kept=most) as client,
+        ThreadPoolExecutor(at_once) as threads,
+    ):
+
+        def ask(host: int) -> list[bytes]:
+            base = f"http://h{host}.example.com:{server.port}"
+            request = HttpRequest("GET", f"{base}/x")
+            asked = [threads.submit(client.fetch, connection(base), request, 5) for _ in range(at_once)]
+            return [each.result().body for each in asked]
+
+        for host in range(hosts):
+            assert ask(host) == [b"ok"] * at_once
+        limit = monotonic() + IN_TIME_S
+        while open_at(server) > most + LOOK_EVERY and monotonic() < limit:
+            threading.Event().wait(0.01)
+        assert open_at(server) <= most + LOOK_EVERY < len(server.visits)
+        visits = len(server.visits)
+        assert ask(hosts - 1) == [b"ok"] * at_once  # the last used are those that stay
+        assert len(server.visits) == visits
+        assert ask(0) == [b"ok"] * at_once  # and those that were closed are opened again
+
+
+def test_a_connection_that_was_long_unused_is_not_trusted() -> None:
+    with raw_server(always(answer(b"ok"))) as server:
+        pool = vetted(Guard(LOCAL.permits, True))["http"]("127.0.0.1", server.port)
+        for ago_s, connections in ((0.0, 1), (KEPT_S - 5, 1), (KEPT_S + 1, 1), (0.0, 2)):
+            exchange = Exchange(monotonic() + 5, 5)
+            with exchanging(exchange):
+                assert pool.urlopen("GET", "/").data == b"ok"
+            assert len(server.visits) == connections
+            exchange.deadline = monotonic() - ago_s  # as if it had been so long ago
+        pool.close()
+
+
+def test_connections_to_very_many_hosts_are_not_all_kept() -> None:
+    """More than there are pools in urllib3's manager, which forgets the least used without closing them."""
+    most, names = 20, Names({f"h{host}.example.com": "127.0.0.1" for host in range(330)})
+    with raw_server(always(answer(b"ok"))) as server, polling(resolver=names, most_kept=most) as client:
+        for host in [*range(330), *range(330)]:
+            base = f"http://h{host}.example.com:{server.port}"
+            assert client.fetch(connection(base), HttpRequest("GET", f"{base}/x"), 5).body == b"ok"
+        limit = monotonic() + IN_TIME_S
+        while open_at(server) > most + LOOK_EVERY and monotonic() < limit:
+            threading.Event().wait(0.01)
+        assert open_at(server) <= most + LOOK_EVERY
+        client.close()
+        while open_at(server) and monotonic() < limit:
+            threading.Event().wait(0.01)
+        assert not open_at(server)
 
 
 def test_a_provider_that_hangs_up_on_new_connections_is_asked_once() -> None:

@@ -27,7 +27,7 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -50,15 +50,19 @@ from renderbell.addresses import Permits
 from renderbell.errors import AddressRefusedError
 
 if TYPE_CHECKING:
+    from queue import LifoQueue
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = [
+    "KEPT_S",
     "Exchange",
     "Guard",
     "Lookup",
     "Resolver",
     "SocketAddress",
     "Whole",
+    "close_unused",
     "exchanging",
     "resolve",
     "tls_context",
@@ -67,6 +71,8 @@ __all__ = [
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 Resolver = Callable[[str, int], Sequence[SocketAddress]]
+
+KEPT_S = 60.0  # a connection unused for longer, by the end of its last exchange's time, is not used again
 
 _JOIN_S = 2.0  # a lookup that began this recently is shared
 _MAX_INTERIM = 20  # interim answers that are read past
@@ -468,9 +474,14 @@ class _VettedConnection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection can take a request: it is open, and nothing waits on it to be read."""
+        """Whether the connection can take a request: it is open, and nothing waits on it to be read.
+
+        What a frozen function or a router on the way has forgotten looks open, and a poll would wait on it in vain.
+        """
         sock = self.sock
-        if isinstance(sock, _TimedSocket | _TimedSSLSocket) and sock.spoilt:
+        if isinstance(sock, _TimedSocket | _TimedSSLSocket) and (
+            sock.spoilt or monotonic() > sock.exchange.deadline + KEPT_S
+        ):
             return False
         if isinstance(sock, _TimedSSLSocket) and sock.filled and sock.pending():  # no longer seen from outside
             return False
@@ -531,6 +542,25 @@ def vetted(guard: Guard) -> dict[str, type[HTTPConnectionPool]]:
 
     TCPConnection.guard = TLSConnection.guard = guard
     return {"http": TCPPool, "https": TLSPool}
+
+
+def close_unused(pools: Iterable[HTTPConnectionPool], most: int) -> None:
+    """Closes connections that are kept and not in use until so many are left, the longest unused first."""
+    queues = [pool.pool for pool in pools if pool.pool is not None]
+    ended = sorted(sock.exchange.deadline for queue in queues for _, sock in _kept(queue))
+    if len(ended) <= most:
+        return
+    last = ended[-most - 1]
+    for queue in queues:
+        with queue.mutex:  # nobody takes one meanwhile
+            for connection, sock in _kept(queue):
+                if sock.exchange.deadline <= last:
+                    connection.close()  # in its place, where it is opened again when somebody takes it
+
+
+def _kept(queue: LifoQueue[Any]) -> list[tuple[_VettedConnection, _TimedSocket | _TimedSSLSocket]]:
+    found = [(connection, connection.sock) for connection in list(queue.queue) if connection is not None]
+    return [(connection, sock) for connection, sock in found if isinstance(sock, _TimedSocket | _TimedSSLSocket)]
 
 
 def _is_literal(host: str) -> bool:

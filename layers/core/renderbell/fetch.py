@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from http.client import HTTPException
 from http.client import HTTPResponse as PlainResponse
+from itertools import count
 from time import monotonic
 from typing import cast
 
@@ -27,15 +28,18 @@ from renderbell.addresses import (
     permits_own,
     permits_public,
 )
-from renderbell.dial import Exchange, Guard, Lookup, Resolver, Whole, exchanging, resolve, vetted
+from renderbell.dial import Exchange, Guard, Lookup, Resolver, Whole, close_unused, exchanging, resolve, vetted
 from renderbell.errors import AddressRefusedError, ProviderAuthError, ProviderProtocolError, ProviderUnavailable
 from renderbell.failures import FAILURES, STRAY, sentence_of, was_closed
 from renderbell.providers.base import Connection, HttpRequest, HttpResponse
 
-__all__ = ["NO_RETRIES", "USER_AGENT", "PollClient", "pool_manager"]
+__all__ = ["LOOK_EVERY", "NO_RETRIES", "USER_AGENT", "PollClient", "pool_manager"]
 
 USER_AGENT = "Renderbell/0.1.0"
 NO_RETRIES = Retry.from_int(False)
+
+MOST_KEPT = 256  # a function may have 1,024 files open; those in use and DynamoDB's come on top
+LOOK_EVERY = 32  # so many newly opened connections it is looked whether too many are kept
 
 MAX_POLL_BODY = 2 * 1024 * 1024
 
@@ -47,7 +51,12 @@ class PollClient:
     """Asks providers for the status of tasks, over connections that are kept alive; safe to share between threads."""
 
     def __init__(
-        self, *, connections_per_host: int = 64, resolver: Resolver = resolve, ca_file: str | None = None
+        self,
+        *,
+        connections_per_host: int = 64,
+        resolver: Resolver = resolve,
+        ca_file: str | None = None,
+        most_kept: int = MOST_KEPT,
     ) -> None:
         lookup = Lookup(resolver)
         self._pools = {
@@ -55,6 +64,8 @@ class PollClient:
             for permits in (permits_own, permits_public)
         }
         self._routes: dict[str, tuple[str, HTTPConnectionPool]] = {}
+        self._most_kept = most_kept
+        self._opened = count(1)
 
     def fetch(self, connection: Connection, request: HttpRequest, timeout_s: float) -> HttpResponse:
         """The provider's answer, whatever its status; `timeout_s` limits the whole exchange, lookup to last byte.
@@ -88,20 +99,23 @@ class PollClient:
             raise ProviderUnavailable(sentence_of(error, pool.host, timeout_s)) from None
         except STRAY as error:
             raise ProviderProtocolError(sentence_of(error, pool.host, timeout_s)) from None
+        finally:
+            if exchange.connected and next(self._opened) % LOOK_EVERY == 0:
+                close_unused(self._all_pools(), self._most_kept)
 
     def close(self) -> None:
         """Closes the idle connections; the client can be used on."""
+        pools = self._all_pools()
         self._routes.clear()
         for manager in self._pools.values():
-            pools = [manager.pools[key] for key in manager.pools.keys()]  # noqa: SIM118 - it is no mapping to iterate
             manager.clear()
-            for pool in pools:
-                pool.close()
+        for pool in pools:
+            pool.close()
 
     def _route(self, connection: Connection, url: str) -> tuple[HTTPConnectionPool, str]:
         """The pool and the request target of a URL; without parsing it where it plainly lies under `base_url`."""
         route = self._routes.get(connection.base_url)
-        if route is None or route[1].pool is None:  # a pool that was closed, as the least used of very many
+        if route is None or route[1].pool is None:  # closed
             route = authority_prefix(connection.base_url), self._pool(parse_target(connection.base_url), permits_own)
             self._routes[connection.base_url] = route
         prefix, pool = route
@@ -112,6 +126,12 @@ class PollClient:
             return self._pool(target, permits_own), target.uri
         check_public_target(target)
         return self._pool(target, permits_public), target.uri
+
+    def _all_pools(self) -> set[HTTPConnectionPool]:
+        """The pools that anybody may be asked from; a manager forgets the least used of very many, a route does not."""
+        keyed = [(manager.pools, key) for manager in self._pools.values() for key in manager.pools.keys()]  # noqa: SIM118 - it is no mapping to iterate
+        found = {pools.get(key) for pools, key in keyed} | {pool for _, pool in list(self._routes.values())}
+        return {pool for pool in found if pool is not None}
 
     def _pool(self, target: Target, permits: Callable[..., bool]) -> HTTPConnectionPool:
         return self._pools[permits].connection_from_host(target.host, target.port, target.scheme)
