@@ -104,3 +104,35 @@ def test_where_no_more_threads_are_to_be_had_those_there_are_do_the_work(
         pool.submit(lambda: (None, "later"))
     hold.set()
     assert returned(pool, 2) == [True, "later"]
+
+
+def test_where_not_even_a_first_thread_is_to_be_had_the_job_is_refused_and_forgotten(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            with pytest.raises(RuntimeError):
+                pool.submit(lambda: (None, "never"))
+    before = threading.active_count()
+    for _ in range(3):
+        pool.submit(lambda: (None, "done"))
+        assert returned(pool, 1) == ["done"]
+    assert threading.active_count() == before + 1  # as many threads as jobs at a time
+
+
+class Panic(BaseException):
+    """As a library written in Rust raises it."""
+
+
+def test_a_job_that_breaks_takes_no_thread_with_it(pool: WorkerPool) -> None:
+    def panic() -> tuple[object, object]:
+        raise Panic
+
+    for _ in range(5):
+        pool.submit(panic)
+    pool.submit(lambda: (None, "done"))
+    assert sorted(map(str, returned(pool, 6))) == ["None"] * 5 + ["done"]

@@ -9,10 +9,14 @@ from threading import Thread
 from time import sleep
 from typing import TypeVar
 
+from aws_lambda_powertools import Logger
+
 T = TypeVar("T")
 
 
 GATHERING_S = 0.005  # what comes within this time is handed back together
+
+logger = Logger()
 
 Job = Callable[[], tuple[object, object]]
 
@@ -32,10 +36,10 @@ class WorkerPool:
         self._under_way = 0
 
     def submit(self, job: Job) -> None:
-        """Runs a job, which must not raise, as soon as a thread is free."""
-        self._under_way += 1
-        if self._under_way > len(self._threads) < self._most:
+        """Runs a job as soon as a thread is free; one that raises has returned `(None, None)`."""
+        if self._under_way >= len(self._threads) < self._most:
             self._add_thread()
+        self._under_way += 1
         self._jobs.put(job)
 
     def wait(self, timeout_s: float) -> list[tuple[object, object]]:
@@ -71,7 +75,12 @@ class WorkerPool:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self._done.put(job())
+            try:
+                done = job()
+            except BaseException:  # a panic in a library, say: there must be as many threads after it as before
+                logger.exception("job broke")
+                done = None, None
+            self._done.put(done)
 
 
 class SideBySide:
