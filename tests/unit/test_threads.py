@@ -10,7 +10,7 @@ from time import monotonic
 
 import pytest
 
-from renderbell.threads import WorkerPool
+from renderbell.threads import GATHERING_S, WorkerPool
 
 PATIENCE_S = 5.0
 
@@ -76,6 +76,16 @@ def test_what_ends_at_the_same_time_is_handed_back_together(pool: WorkerPool) ->
         pool.submit(job)
     go.set()
     assert len(pool.wait(PATIENCE_S)) == 3
+
+
+def test_nothing_else_is_waited_for_where_nothing_else_runs(pool: WorkerPool) -> None:
+    took: list[float] = []
+    for _ in range(20):
+        pool.submit(lambda: (None, "alone"))
+        began = monotonic()
+        returned(pool, 1)
+        took.append(monotonic() - began)
+    assert min(took) < GATHERING_S
 
 
 def test_closing_waits_for_what_runs(pool: WorkerPool) -> None:
