@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import logging
 import os
@@ -924,6 +925,83 @@ def test_spaces_around_a_coding_are_none_of_it() -> None:
         assert len(server.visits) == 1
         assert download(server.url, own=server.url) == (200, b"ok")
         assert post(server).body == "ok"
+
+
+WHOLE = {
+    "length": answer(b"<>" * 10, "200 OK", "X: y", " folded"),
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"8;a=b\r\n<><><><>\r\nc\r\n<><><><><><>\r\n0\r\nT: x\r\n\r\n",
+    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + answer(b"<>" * 10),
+    "packed": answer(gzip.compress(b"<>" * 10), "200 OK", "Content-Encoding: gzip"),
+}
+
+
+@pytest.mark.parametrize("framing", WHOLE)
+@pytest.mark.parametrize("with_tls", [False, True])
+def test_an_answer_reads_the_same_wherever_it_is_cut(tls: TLSFiles, with_tls: bool, framing: str) -> None:
+    whole = WHOLE[framing]
+
+    def cutting(visit: Visit) -> None:
+        visit.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while request := visit.request():
+            at = int(path_of(request)[1:])
+            if at:
+                visit.send(whole[:at])
+                visit.closing.wait(0.001)
+                visit.send(whole[at:])
+            else:
+                visit.drip((bytes([byte]) for byte in whole), 0)
+
+    with (
+        raw_server(cutting, tls.server if with_tls else None) as server,
+        polling(resolver=Names({TLS_HOST: "127.0.0.1"}), ca_file=tls.ca_file) as client,
+    ):
+        base = f"https://{TLS_HOST}:{server.port}" if with_tls else server.url
+        own = connection(base)
+        for at in range(len(whole)):
+            assert client.fetch(own, HttpRequest("GET", f"{base}/{at}"), 5).body == b"<>" * 10
+        assert len(server.visits) == 1
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+def test_what_comes_after_an_answer_while_its_connection_is_kept_is_nobodys(tls: TLSFiles, with_tls: bool) -> None:
+    go, sent = threading.Semaphore(0), threading.Semaphore(0)
+
+    def talkative(visit: Visit) -> None:
+        while visit.request():
+            visit.send(answer(b"its own"))
+            go.acquire(timeout=5)
+            visit.send(ANOTHERS)
+            sent.release()
+
+    with (
+        raw_server(talkative, tls.server if with_tls else None) as server,
+        polling(resolver=Names({TLS_HOST: "127.0.0.1"}), ca_file=tls.ca_file) as client,
+    ):
+        base = f"https://{TLS_HOST}:{server.port}" if with_tls else server.url
+        for visits in (1, 2, 3):
+            assert client.fetch(connection(base), HttpRequest("GET", f"{base}/x"), 5).body == b"its own"
+            assert len(server.visits) == visits
+            go.release()
+            assert sent.acquire(timeout=5)
+
+
+def test_what_tls_has_decrypted_beyond_a_full_buffer_is_nobodys(tls: TLSFiles) -> None:
+    """It waits where the system does not see it."""
+    head = answer(b"", "200 OK").replace(b"Length: 0", b"Length: %d")
+    body = b"x" * (io.DEFAULT_BUFFER_SIZE - len(head % 1000))
+
+    def handle(visit: Visit) -> None:
+        while visit.request():
+            visit.send(answer(body) + ANOTHERS if visit.number == 1 else answer(b"its own"))
+
+    with (
+        raw_server(handle, tls.server) as server,
+        polling(resolver=Names({TLS_HOST: "127.0.0.1"}), ca_file=tls.ca_file) as client,
+    ):
+        base = f"https://{TLS_HOST}:{server.port}"
+        assert client.fetch(connection(base), HttpRequest("GET", f"{base}/1"), 5).body == body
+        assert client.fetch(connection(base), HttpRequest("GET", f"{base}/2"), 5).body == b"its own"
 
 
 class OddNames(Names):
