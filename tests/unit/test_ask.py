@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from renderbell.ask import MAX_PAGES, Asked, Heard, ask_list, ask_provider
+from renderbell.ask import MAX_MODEL, MAX_PAGES, Asked, Heard, ask_list, ask_provider
 from renderbell.errors import (
     ConfigurationError,
     ProviderAuthError,
@@ -88,6 +89,25 @@ def test_a_providers_words_come_out_without_the_key_and_the_queries_of_links(sta
     assert "refused *** for https://cdn.example.com/v.mp4?…" in told
     assert form not in told
     assert "HUSH" not in told
+
+
+def test_a_models_name_is_cut_and_a_long_one_is_not_remembered() -> None:
+    """Names of 2 MB each, read whole and kept for the next ones, would take a small function's memory."""
+
+    def named(model: str) -> str:
+        asked = ask({"code": 20000, "data": {"task_id": "p-1", "status": "processing", "model": model}})
+        assert isinstance(asked.outcome, Observation)
+        return asked.outcome.model or ""
+
+    assert named(f"kling-{KEY}") == "kling-***"
+    tracemalloc.start()
+    try:
+        for number in range(8):
+            assert named(f"{number}{KEY}" + "x" * 1_000_000) == f"{number}***" + "x" * (MAX_MODEL - 4)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
 
 
 def test_what_a_client_says_of_a_failure_comes_out_without_secrets_too() -> None:

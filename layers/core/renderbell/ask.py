@@ -24,13 +24,15 @@ from renderbell.errors import (
 )
 from renderbell.providers import PROVIDERS, DeletingProvider, check_answers, lister_of
 from renderbell.providers.base import Connection, HttpRequest, HttpResponse, Observation, secrets_of
-from renderbell.redaction import redacted
+from renderbell.redaction import redacted, redacted_start
 from renderbell.task import Task
 
 POLL_TIMEOUT_S = 10.0
 DELETE_TIMEOUT_S = 6.0  # a request to the API has 28 s, of which two services that hang may take 22
 LIST_TIMEOUT_S = 5.0  # for all pages: whoever waits for a list in vain is asked for singly after it
 MAX_PAGES = 10
+MAX_MODEL = 2_000  # of a model's name; a task keeps less
+SHORT_MODEL = 200
 PLACES = 6  # of a fault of ours in the log, the innermost
 
 logger = Logger()
@@ -239,9 +241,13 @@ def _redact(error: ProviderError, secrets: frozenset[str]) -> None:
 _redacted_name = lru_cache(maxsize=256)(redacted)  # a provider has few models
 
 
+def _redacted_model(model: str, secrets: frozenset[str]) -> str:
+    return _redacted_name(model, secrets) if len(model) <= SHORT_MODEL else redacted_start(model, MAX_MODEL, secrets)
+
+
 def _without_secrets(observation: Observation, secrets: frozenset[str]) -> Observation:
     error = observation.error and redacted(observation.error, secrets)
-    model = observation.model and _redacted_name(observation.model, secrets)
+    model = observation.model and _redacted_model(observation.model, secrets)
     if (error, model) == (observation.error, observation.model):
         return observation  # nearly always: a copy takes longer than the reading
     return replace(observation, error=error, model=model)
