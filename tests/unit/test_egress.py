@@ -986,6 +986,25 @@ def test_what_comes_after_an_answer_while_its_connection_is_kept_is_nobodys(tls:
             assert sent.acquire(timeout=5)
 
 
+def test_an_answer_over_tls_is_read_whole_however_long_it_is(tls: TLSFiles) -> None:
+    """What is decrypted with the bytes before it waits where the system does not see it."""
+    sizes = (0, 1, 8_000, 8_192, 12_000, 16_384, 16_385, 100_000, 2_000_000)
+
+    def sized(visit: Visit) -> None:
+        while request := visit.request():
+            visit.send(answer(b"x" * int(path_of(request)[1:])))
+
+    with (
+        raw_server(sized, tls.server) as server,
+        polling(resolver=Names({TLS_HOST: "127.0.0.1"}), ca_file=tls.ca_file) as client,
+    ):
+        base = f"https://{TLS_HOST}:{server.port}"
+        for size in sizes:
+            got = client.fetch(connection(base), HttpRequest("GET", f"{base}/{size}"), IN_TIME_S)
+            assert len(got.body) == size
+        assert len(server.visits) == 1
+
+
 def test_what_tls_has_decrypted_beyond_a_full_buffer_is_nobodys(tls: TLSFiles) -> None:
     """It waits where the system does not see it."""
     head = answer(b"", "200 OK").replace(b"Length: 0", b"Length: %d")
