@@ -779,6 +779,7 @@ def test_an_answer_whose_encoding_cannot_be_read_is_a_protocol_error(body: bytes
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"HTTP/3.7 200 OK\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nshort", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\n{} so {}.",
     ],
 )  # fmt: skip
 def test_an_answer_that_is_not_sound_http_is_an_error_of_ours_for_every_client(answered: bytes) -> None:

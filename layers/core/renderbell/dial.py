@@ -315,7 +315,7 @@ class _FinalResponse(PlainResponse):
         without_body = self.status in _WITHOUT_BODY or self._method == "HEAD"
         self.chunked = codings[:1] == ["chunked"] and not without_body
         self.chunk_left = None
-        self.length = None if self.chunked or not lengths else _length_of(lengths[0])
+        self.length = _length_of(lengths[0]) if len(set(lengths)) == 1 and not self.chunked else None
         if without_body:
             self.length = 0
         # A body may end elsewhere than we think, or only the connection's end tells.
