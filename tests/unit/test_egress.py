@@ -541,6 +541,22 @@ def test_a_kept_connection_that_the_provider_closed_is_replaced_unseen(reset: bo
         assert len(server.visits) == 3
 
 
+def test_one_of_several_connections_that_the_provider_closed_is_not_replaced_by_another_of_them() -> None:
+    together = threading.Barrier(2)
+
+    def one_answer_each(visit: Visit) -> None:
+        visit.request()
+        if visit.number <= 2:
+            together.wait(5)
+        visit.send(answer(b"ok"))
+        visit.request()
+
+    with raw_server(one_answer_each) as server, polling() as client, ThreadPoolExecutor(2) as threads:
+        assert all(got.body == b"ok" for got in threads.map(lambda _: fetch(client, server), range(2)))
+        assert fetch(client, server).body == b"ok"
+        assert len(server.visits) == 3
+
+
 def test_an_exchange_that_wants_a_fresh_connection_takes_no_kept_one() -> None:
     with raw_server(always(answer(b"ok"))) as server:
         pool = vetted(Guard(LOCAL.permits, True))["http"]("127.0.0.1", server.port)
