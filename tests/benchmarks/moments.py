@@ -107,7 +107,8 @@ def simulate(schedule: PollSchedule, quantile: Quantile, *, learns: bool, seed: 
         while moment < end:
             before, moment = moment, next_moment(schedule, BORN, f"task-{number}", moment, known if learns else None)
             asked += 1
-        known = known.added(((before - BORN) + (moment - BORN)).total_seconds() / 2)
+        before_s, found_s = (before - BORN).total_seconds(), (moment - BORN).total_seconds()
+        known = known.added(schedule.length_s(before_s, found_s, found_s))
         if number >= TASKS // 4:
             late_s.append((moment - end).total_seconds())
             polls.append(asked)

@@ -963,7 +963,7 @@ class TestLengths:
     def ended(self, task: Task, status: Status = Status.COPYING) -> Task:
         return replace(task, status=status, step=Step.COPY if status is Status.COPYING else None, version=2)
 
-    def test_are_counted_from_registration_to_between_the_last_two_moments(self) -> None:
+    def test_are_counted_from_registration_to_shortly_before_the_last_moment(self) -> None:
         rig, task = self.rig(Lengths()), a_task()
         rig.adopt(task, served=Served(at(20)), now_s=21)
         moment = rig.next_s()
@@ -971,7 +971,7 @@ class TestLengths:
         before = seconds(last_moment(self.SCHEDULE, START, "one", at(moment - 0.001)))
         rig.finish(self.ended(task), moment + 0.2)
         (kept,) = rig.agenda.unkept_lengths()
-        assert kept == ("studio", Lengths().added((before + moment + 0.2) / 2))
+        assert kept == ("studio", Lengths().added(self.SCHEDULE.length_s(before, moment, moment + 0.2)))
         assert rig.agenda.unkept_lengths() == []
 
     @pytest.mark.parametrize("status", [Status.COPYING, Status.FAILED, Status.CANCELLED])

@@ -19,8 +19,8 @@ def sketch(*seen_s: float) -> Lengths:
     return reduce(Lengths.added, seen_s, Lengths())
 
 
-def hazard(found: Lengths, age_s: float) -> float:
-    return found.hazard(age_s)[0]
+def hazard(found: Lengths, age_s: float, back_s: float = 0) -> float:
+    return found.hazard(age_s, back_s)[0]
 
 
 def test_nothing_is_known_before_enough_has_been_seen() -> None:
@@ -48,9 +48,33 @@ def test_the_hazard_of_memoryless_lengths_is_their_rate_at_every_age(age_s: floa
 def test_the_hazard_is_nothing_where_no_task_has_ended_and_great_where_all_do() -> None:
     found = sketch(*[100.0 + n % 5 for n in range(200)])
     assert hazard(found, 50) == 0
-    assert hazard(found, 95) > 0.1, "the end is near"
+    assert hazard(found, 95) == 0
     assert hazard(found, 100) > 0.1
     assert hazard(found, 200) == 0
+
+
+def test_the_hazard_is_the_highest_of_the_ages_that_are_looked_back_at() -> None:
+    found = sketch(*[100.0] * 50, *[300.0] * 50)
+    assert hazard(found, 100) == hazard(found, 150, 50) > 0.05
+    assert hazard(found, 98, 500) == hazard(found, 98) == 0 < hazard(found, 99), "what is to come does not count"
+    assert hazard(found, 200, 50) == 0
+    assert hazard(found, 310, 10) == hazard(found, 300) > hazard(found, 100)
+    assert hazard(found, 310, 250) == hazard(found, 300)
+    found = sketch(*[100.0] * 90, *[200.0] * 10)
+    assert hazard(found, 205, 110) == hazard(found, 100) > hazard(found, 200) == hazard(found, 205, 50)
+
+
+@given(st.lists(st.floats(0.5, 5000), min_size=1, max_size=40), st.floats(0, 6000), st.floats(0, 1000), st.floats(0, 1))
+def test_the_hazard_is_that_of_one_of_those_ages_and_of_none_a_higher_one(
+    seen_s: list[float], age_s: float, back_s: float, share: float
+) -> None:
+    found = sketch(*seen_s)
+    highest, since_s, until_s = found.hazard(age_s, back_s)
+    ages_s = [age_s - share * back_s, *(one for one in seen_s if age_s - back_s + 1e-6 < one < age_s - 1e-6)]
+    assert highest >= max(hazard(found, one) for one in ages_s) - 1e-12
+    assert since_s <= age_s <= until_s
+    edges_s = [max(0.0, age_s - back_s), age_s, *(2 ** (number / 16) for number in found.weights)]
+    assert highest in {hazard(found, one) for one in edges_s if age_s - back_s - 1e-9 <= one <= age_s} | {0.0}
 
 
 def test_it_stays_small_whatever_it_is_told() -> None:

@@ -213,10 +213,10 @@ class TestMomentsThatFollowFromWhatIsKnown:
         looked = 0
 
         class Counting(Lengths):
-            def hazard(self, age_s: float) -> tuple[float, float, float]:
+            def hazard(self, age_s: float, back_s: float) -> tuple[float, float, float]:
                 nonlocal looked
                 looked += 1
-                return super().hazard(age_s)
+                return super().hazard(age_s, back_s)
 
         lengths = Counting(reduce(Lengths.added, seen_s, Lengths()).weights)
         schedule = PollSchedule(64, 1, 4096)
@@ -236,7 +236,35 @@ class TestMomentsThatFollowFromWhatIsKnown:
     def test_are_few_while_no_end_is_likely_and_many_where_most_are(self) -> None:
         asked = polls(ADAPTING[0], known(*range(600, 640)), 640)
         assert sum(1 for one in asked if one < 560) <= 8
-        assert sum(1 for one in asked if one >= 600) == 8
+        assert sum(1 for one in asked if one >= 600) >= 7
+
+    @pytest.mark.parametrize("schedule", ADAPTING)
+    @given(ids)
+    def test_that_stand_behind_an_end_are_asked_however_short_the_time_of_ends_is(
+        self, schedule: PollSchedule, task_id: str
+    ) -> None:
+        """Of 36 s, with 30 s between two points, only those within 4 % of it were asked, and the others much later."""
+        assert schedule.least_s is not None
+        asked = polls(schedule, known(36.0, 900.0), 900, task_id)
+        first = next(one for one in asked if one >= 36.0)
+        assert first - 36.0 <= max(schedule.least_s, schedule.interval_s / 2) + 1e-5
+        assert sum(1 for one in asked if one < 30.0) <= 1, "as before it none is likely"
+
+    @pytest.mark.parametrize(
+        ("ages_s", "length_s"),
+        [
+            ((40, 45, 45), 42.5),
+            ((0, 5, 5), 2.5),
+            ((0, 45, 45), 42.5),  # asked seldom, since no end is likely until shortly before
+            ((0, 45, 46), 42.5),
+            ((40, 45, 65), 52.5),  # nobody could be asked for long
+            ((0, 45, 200), 100),
+        ],
+    )
+    def test_tell_how_long_a_task_ran_that_was_found_ended(
+        self, ages_s: tuple[float, float, float], length_s: float
+    ) -> None:
+        assert PollSchedule(10, 5, 80).length_s(*ages_s) == length_s
 
     def test_grow_apart_again_past_all_that_is_known(self) -> None:
         asked = [one for one in polls(ADAPTING[0], known(100.0), 3000) if one > 110]

@@ -128,8 +128,8 @@ class _Lane:
         before = self.last(task, moment - timedelta(microseconds=1))
         step_s, widest = self.terms.schedule.grid()
         if (now - before).total_seconds() <= LEARNED_WITHIN * widest * step_s:
-            lengths_s = [(time - task.created_at).total_seconds() for time in (before, now)]
-            self.lengths, self.learned = self.lengths.added(sum(lengths_s) / 2), True
+            ages_s = [(time - task.created_at).total_seconds() for time in (before, moment, now)]
+            self.lengths, self.learned = self.lengths.added(self.terms.schedule.length_s(*ages_s)), True
 
 
 @dataclass(frozen=True, slots=True)

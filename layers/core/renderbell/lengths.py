@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -49,12 +50,12 @@ class Lengths:
             weights = {one: weight // 2 for one, weight in weights.items() if weight >= 2}
         return Lengths(weights)
 
-    def hazard(self, age_s: float) -> tuple[float, float, float]:
-        """How likely a task of that age ends within a second, now or soon: by its bin or the next, whichever is more.
+    def hazard(self, age_s: float, back_s: float) -> tuple[float, float, float]:
+        """How likely a task ends within a second, at the likeliest of the ages since so long before: by their bins.
 
-        0 where no end has been seen near that age. With it, the ages from which on and until which it is the same.
+        0 where no end has been seen at them. With it, the ages from which on and until which it is the same.
         """
-        starts_s, hazards = self._hazards
+        starts_s, hazards = self._highest(back_s)
         number = bisect_right(starts_s, age_s) - 1
         return hazards[number], starts_s[number], starts_s[number + 1]
 
@@ -62,24 +63,39 @@ class Lengths:
     def _total(self) -> int:
         return sum(self.weights.values())
 
-    @cached_property
-    def _hazards(self) -> tuple[list[float], list[float]]:
-        """From which age on which hazard holds; the last age is none."""
-        own: dict[int, float] = {}
+    def _hazards(self) -> Iterator[tuple[float, float, float]]:
+        """From which age until which one each bin's hazard holds, in their order."""
         left = self._total
         for number, weight in sorted(self.weights.items()):
-            width_s = _start_s(number + 1) - _start_s(number)
-            own[number] = weight / (width_s * (left - weight / 2))  # half of its own have ended at its middle
+            since_s, until_s = _start_s(number), _start_s(number + 1)
+            hazard = weight / ((until_s - since_s) * (left - weight / 2))  # half of its own have ended at its middle
+            yield since_s if number else -math.inf, until_s, hazard  # what is shorter than a second counts as one
             left -= weight
-        starts_s, hazards = [-math.inf], [0.0]
-        for number in sorted({number + near for number in own for near in (-1, 0, 1)}):
-            hazard = max(own.get(number, 0.0), own.get(number + 1, 0.0))
-            if number <= 0:  # what is shorter than a second counts as one
-                hazards = [hazard]
-            elif hazard != hazards[-1]:
-                starts_s.append(_start_s(number))
-                hazards.append(hazard)
-        return [*starts_s, math.inf], hazards
+
+    def _highest(self, back_s: float) -> tuple[list[float], list[float]]:
+        """From which age on which hazard is the highest of so long a time; the last age is none."""
+        if back_s not in self._known:
+            starts_s, hazards = [-math.inf], [0.0]
+            coming, held = deque(self._hazards()), deque[tuple[float, float]]()  # what falls, with its end
+            for edge_s in sorted({edge for since, until, _ in coming for edge in (since, until + back_s)}):
+                while coming and coming[0][0] <= edge_s:
+                    _, until_s, hazard = coming.popleft()
+                    while held and held[-1][1] <= hazard:
+                        held.pop()
+                    held.append((until_s + back_s, hazard))
+                while held and held[0][0] <= edge_s:
+                    held.popleft()
+                highest = held[0][1] if held else 0.0
+                if highest != hazards[-1]:
+                    starts_s.append(edge_s)
+                    hazards.append(highest)
+            self._known[back_s] = [*starts_s, math.inf], hazards
+        return self._known[back_s]
+
+    @cached_property
+    def _known(self) -> dict[float, tuple[list[float], list[float]]]:
+        """What has been found so far; a connection has one finest grid."""
+        return {}
 
 
 def _bin(length_s: float) -> int:

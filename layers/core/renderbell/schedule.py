@@ -55,21 +55,30 @@ class PollSchedule:
         """How many points of the finest grid lie between two polls at an age: a power of two.
 
         Polling every d seconds finds an end d/2 late; with the hazard h, polls and lateness together cost least where
-        d grows with 1/sqrt(h). Past all that is known, a task is asked for in proportion to how late it is. Source of
-        the weight: docs/decisions.md. With it, the ages between which it is the same for sure.
+        d grows with 1/sqrt(h). A poll finds what has ended before it, so h is the highest since the point before. Past
+        all that is known, a task is asked for in proportion to how late it is. Source of the weight:
+        docs/decisions.md. With it, the ages between which it is the same for sure.
         """
         if lengths is None or not lengths.known or not self.adapts:
             return self._within(self.interval_s), -math.inf, math.inf
         late_s = age_s - lengths.longest_s
         if late_s <= 0:
-            hazard, since_s, until_s = lengths.hazard(age_s)
+            hazard, since_s, until_s = lengths.hazard(age_s, self.grid()[0])
             wished_s = math.sqrt(self.interval_s / POLLS_WEIGHT / hazard) if hazard else math.inf
-            return self._within(wished_s), since_s, until_s
+            return self._within(wished_s), since_s, min(until_s, lengths.longest_s)
         points = self._within(max(self.interval_s, late_s / LATE_SHARE))
         step_s, widest = self.grid()
         since_s = points * step_s * LATE_SHARE if points * step_s > self.interval_s else 0.0
         until_s = points * 2 * step_s * LATE_SHARE if points < widest else math.inf
         return points, lengths.longest_s + since_s, lengths.longest_s + until_s
+
+    def length_s(self, before_s: float, due_s: float, found_s: float) -> float:
+        """How long a task is taken to have run that went on at one moment, and was found ended after the next was due.
+
+        In the middle, but hardly before the poll that was due: where that was far, no end was likely until shortly
+        before it.
+        """
+        return max((before_s + found_s) / 2, due_s - self.grid()[0] / 2)
 
     def _within(self, wished_s: float) -> int:
         """How many points lie in the widest distance that is no longer than what is wished for."""
