@@ -8,6 +8,7 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "test",
     "POWERTOOLS_METRICS_NAMESPACE": "Renderbell",
     "POWERTOOLS_SERVICE_NAME": "test",
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
     "TABLE_NAME": "table",
     "BUCKET_NAME": "bucket",
     "CONNECTIONS_PATH": "/renderbell/connections",

@@ -216,7 +216,8 @@ def test_every_function_logs_into_a_group_of_its_own_that_forgets(name: str) -> 
 def test_a_function_gets_exactly_the_settings_that_it_reads(name: str) -> None:
     variables = set(properties(name)["Environment"]["Variables"])
     powertools = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL", "POWERTOOLS_METRICS_NAMESPACE"}
-    assert variables == {field.upper() for field in SETTINGS[name].model_fields} | powertools
+    libraries = powertools | {"PYDANTIC_DISABLE_PLUGINS"}
+    assert variables == {field.upper() for field in SETTINGS[name].model_fields} | libraries
 
 
 def test_no_secret_value_stands_in_the_environment() -> None:
