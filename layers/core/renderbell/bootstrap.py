@@ -9,12 +9,11 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from secrets import token_urlsafe
 from threading import RLock
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from uuid import uuid4
 
 import boto3
@@ -22,6 +21,7 @@ from aws_lambda_powertools import Logger
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from renderbell import models  # noqa: F401 - pydantic, which is dear to import behind a dozen modules: docs/decisions.md
 from renderbell.refresh import Refreshed
 from renderbell.store import Store
 
@@ -218,8 +218,7 @@ STARTING_S = 10.0  # how long worker 0 goes on starting the others before it see
 RESERVE_S = 40.0  # what the function's time limit leaves after a tick: its polls end, and its last write may hang
 
 
-@dataclass(frozen=True, slots=True)
-class PollerParts:
+class PollerParts(NamedTuple):
     """What the poller's handler needs."""
 
     poller: Poller
@@ -281,8 +280,7 @@ def poller(environment: Mapping[str, str] = os.environ, later: Later = at_first_
     return PollerParts(use_case, settings.poller_workers, invoker, counts)
 
 
-@dataclass(frozen=True, slots=True)
-class NotifierParts:
+class NotifierParts(NamedTuple):
     """What the notifier's handler needs."""
 
     notifier: Notifier

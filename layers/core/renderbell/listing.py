@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from renderbell.deliver import SideBySide
 from renderbell.register import TaskRecord
 from renderbell.store import Place
 from renderbell.task import Request, Status, Task
+
+if TYPE_CHECKING:
+    from renderbell.deliver import SideBySide
 
 __all__ = ["MOST_READ", "ListStore", "Listing", "TaskFilter", "TaskPage"]
 
@@ -49,8 +51,7 @@ class TaskFilter:
         return all(request.metadata.get(key) == value for key, value in self.metadata.items())
 
 
-@dataclass(frozen=True, slots=True)
-class TaskPage:
+class TaskPage(NamedTuple):
     """Some tasks, newest first, and the place behind which the list goes on (None: it does not)."""
 
     records: tuple[TaskRecord, ...]
@@ -74,7 +75,7 @@ class ListStore(Protocol):
     def requests(self, task_ids: Sequence[str]) -> dict[str, Request]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Listing:
     """What listing needs; `slots` are those that tasks were ever registered in."""
 

@@ -65,7 +65,7 @@ def _answer(event: dict[str, Any], context: LambdaContext, parts: ApiParts) -> d
     app.context["seed"] = None
     asked = event.get("multiValueQueryStringParameters") or {}
     if caller is not None:  # others may add what they like: monitors, and providers that call back
-        QUERIES[event["httpMethod"], event["resource"]].check(asked)
+        QUERIES[event["httpMethod"], event["resource"]]().check(asked)
     key = header_of(event, HEADER)
     if event["httpMethod"] != "POST" or key is None or caller is None:
         return app.resolve(_as_json(event), context)

@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, partial
 from http import HTTPStatus
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
@@ -33,8 +34,7 @@ OPEN = "service"  # the tag of the routes that everybody may call
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
+class Parameters(NamedTuple):
     """What a route takes in its query: names, those that may be given more than once, and a prefix of more names."""
 
     names: frozenset[str]
@@ -65,7 +65,7 @@ class Parameters:
 
 SCOPES: dict[tuple[str, str], Scope] = {}  # of the routes that need a key, by method and resource
 METHODS: dict[str, set[str]] = {}  # of all routes, by resource
-QUERIES: dict[tuple[str, str], Parameters] = {}  # of all routes
+QUERIES: dict[tuple[str, str], Callable[[], Parameters]] = {}  # of all routes, read where one is first called
 
 _Body = TypeVar("_Body", bound=Model)
 _RouteFunction = TypeVar("_RouteFunction", bound=Callable[..., Any])
@@ -73,7 +73,7 @@ _RouteFunction = TypeVar("_RouteFunction", bound=Callable[..., Any])
 logger = Logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class ApiParts:
     """What the routes need.
 
@@ -192,7 +192,7 @@ def route(
         SCOPES[method, resource] = scope
 
     def register(function: _RouteFunction) -> _RouteFunction:
-        QUERIES[method, resource] = Parameters.of(function, query_prefix)
+        QUERIES[method, resource] = cache(partial(Parameters.of, function, query_prefix))
         return app.route(rule, method, description=inspect.getdoc(function), **told)(function)
 
     return register

@@ -31,7 +31,6 @@ from renderbell.providers.base import (
     ProviderState,
     ProviderTime,
 )
-from renderbell.providers.callbacks import verify_standard
 from renderbell.schedule import PollSchedule, between
 
 if TYPE_CHECKING:
@@ -149,6 +148,8 @@ def verify_callback(
     The headers' names are in lower case. Every form is tried whatever the connection is, and for one that does not
     exist (None) too: how long a refusal takes must not tell which connections there are.
     """
+    from renderbell.providers.callbacks import verify_standard
+
     nobody = _nobody()
     asked = connection if connection is not None else nobody
     found = [verify_standard(asked, headers, body, now)]

@@ -222,7 +222,7 @@ def _http_date(value: str) -> datetime | None:
 
 
 # No white space, control characters, half characters or their replacement: such a link could not be sent as it is.
-_LINK = re.compile(r"https?://[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]+", re.IGNORECASE)
+_LINK = re.compile(r"(?i:https?)://[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]+")
 
 
 def link(value: object) -> str | None:
