@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
@@ -117,8 +116,7 @@ def permits_own(address: str, *, usual_port: bool) -> bool:
     return ip is not None and not _is_closed(ip)
 
 
-@dataclass(frozen=True, slots=True)
-class EgressPolicy:
+class EgressPolicy(NamedTuple):
     """What webhooks may reach beyond the public Internet on https, by the operator's settings.
 
     An address within `allowed_private` may be reached on any port; all others only on the scheme's own port.
@@ -184,8 +182,7 @@ def check_public_target(target: Target) -> None:
         raise AddressRefusedError(f"the address {target.host} may not be reached")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A URL as it is dialled: `uri` is the path with the query, `host` has the brackets of an IPv6 address."""
 
     scheme: str

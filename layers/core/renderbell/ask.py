@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from traceback import format_tb
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aws_lambda_powertools import Logger
 
@@ -48,8 +48,7 @@ class Connections(Protocol):
 Fetch = Callable[[Connection, HttpRequest, float], HttpResponse]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What one poll brought.
 
     `answered` is whether the connection is sound: the provider answered with success, as far as HTTP goes. A fault

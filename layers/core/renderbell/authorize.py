@@ -6,7 +6,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging import correlation_paths
@@ -29,8 +29,7 @@ class UnauthorizedError(RenderbellError):
     """The request carries no key that is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Whom a key stands for."""
 
     owner: str
@@ -44,7 +43,7 @@ class KeyStore(Protocol):
     def key(self, key_hash: str) -> ApiKey | None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Authorizer:
     """Lets in who has the deployment's first key or a key from the store.
 

@@ -53,7 +53,7 @@ class Web(Protocol):
         """One attempt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class EventBus:
     """One bus of EventBridge, by its name or its ARN; `clock` counts seconds from an arbitrary start."""
 
@@ -91,7 +91,7 @@ class EventBus:
         return Answer(TAKEN)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BusOrWeb:
     """Sends a delivery where its URL leads: to the bus, if there is one, or into the web."""
 

@@ -48,7 +48,7 @@ class Connections(Protocol):
     def known(self, name: str) -> Connection | None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Callbacks:
     """Takes providers' calls."""
 

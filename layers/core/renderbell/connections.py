@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aws_lambda_powertools import Logger
 from pydantic import ValidationError
@@ -67,11 +66,10 @@ def parameters_under(provider: Callable[[], SSMProvider], path: str) -> Callable
     return fetch
 
 
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    texts: Mapping[str, str] = field(default_factory=dict)
-    connections: Mapping[str, Connection] = field(default_factory=dict)
-    problems: Mapping[str, str] = field(default_factory=dict)
+class _Snapshot(NamedTuple):
+    texts: Mapping[str, str] = MappingProxyType({})
+    connections: Mapping[str, Connection] = MappingProxyType({})
+    problems: Mapping[str, str] = MappingProxyType({})
 
 
 class Connections:

@@ -58,7 +58,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE_ELSEWHERE = frozenset({"accept", "if-range", "range"})  # headers that may go to another origin
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Download:
     """One answer to a download, its body still to come; `url` is where redirects ended."""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 __all__ = [
     "BY_OWNER",
@@ -32,8 +32,7 @@ SHORTEST_WORD_HIDDEN = 8
 BY_OWNER, GONE = "owner", "gone"  # why an endpoint is switched off: its owner did it, or it answered 410
 
 
-@dataclass(frozen=True, slots=True)
-class SigningKey:
+class SigningKey(NamedTuple):
     """Whose secret signs, and how often it was rotated, last at `rotated_at`.
 
     `kind` is `endpoint`, or `owner` for URLs given inline.
@@ -46,7 +45,7 @@ class SigningKey:
 
     def rotated(self, now: datetime) -> SigningKey:
         """The key after one more rotation."""
-        return replace(self, generation=self.generation + 1, rotated_at=now)
+        return self._replace(generation=self.generation + 1, rotated_at=now)
 
     def previous_valid_until(self, now: datetime) -> datetime | None:
         """Until when the secret before this one signs as well; None: it does not any more."""

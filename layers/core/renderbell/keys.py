@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -91,15 +91,14 @@ class KeyStore(Protocol):
     def delete_key(self, key: ApiKey) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class MintedKey:
+class MintedKey(NamedTuple):
     """A new key, with the text that is shown this once."""
 
     key: ApiKey
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Keys:
     """The use cases of an operator."""
 

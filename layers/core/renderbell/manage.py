@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
 
 from aws_lambda_powertools import Logger
 from pydantic import AfterValidator, ConfigDict, Field
@@ -208,8 +208,7 @@ class EndpointStore(Protocol):
     def reopen_delivery(self, seen: Delivery, after: Delivery) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointRecord:
+class EndpointRecord(NamedTuple):
     """An endpoint with what its attempts say of it, and the last test of it."""
 
     endpoint: Endpoint
@@ -219,8 +218,7 @@ class EndpointRecord:
     test_attempts: tuple[Attempt, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SecretRecord:
+class SecretRecord(NamedTuple):
     """The secret that signs, and until when the one before it does as well."""
 
     secret: str
@@ -228,15 +226,14 @@ class SecretRecord:
     previous_valid_until: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(NamedTuple):
     """How many deliveries are tried once more, and whether there are more."""
 
     recovered: int
     more: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Endpoints:
     """The use cases of an owner; another owner's endpoint does not exist for them."""
 

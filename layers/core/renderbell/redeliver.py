@@ -35,7 +35,7 @@ class RedeliveryStore(Protocol):
     ) -> tuple[tuple[Attempt, ...], str | None]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Redelivery:
     """What it needs."""
 

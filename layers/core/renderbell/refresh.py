@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
@@ -32,8 +31,7 @@ def _at_once(job: Callable[[], None]) -> None:
     job()
 
 
-@dataclass(frozen=True, slots=True)
-class _Held(Generic[T]):
+class _Held(NamedTuple, Generic[T]):
     """What was read last, the time its reading began, and when to read again."""
 
     value: T
@@ -125,7 +123,7 @@ class Refreshed(Generic[T]):
             logger.warning(f"{self._what} cannot be read", extra={"error": _word(error)})
             usable = held is not None and now - held.read_at <= STALE_S
             self._hopeless_until = None if usable else now + RETRY_S
-            self._held = replace(held, next_read_at=now + RETRY_S) if held is not None and usable else None
+            self._held = held._replace(next_read_at=now + RETRY_S) if held is not None and usable else None
             return
         self._hopeless_until = None
         self._tried_at = self._clock()

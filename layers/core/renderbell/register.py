@@ -269,7 +269,7 @@ class Registered(TaskRecord):
     created: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Tasks:
     """The use cases of an owner; another owner's task does not exist for them."""
 

@@ -9,6 +9,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from renderbell.lengths import Lengths
 
@@ -200,8 +201,7 @@ class _Points:
         return age_s, self._schedule.stride(age_s, self._lengths)
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """A retry schedule as a value: the delay after the n-th failed try, and how far it may stray.
 
     `delays_s[n - 1]` is the delay in seconds after failure n; after the last one there is no further try.
@@ -241,8 +241,7 @@ WEBHOOK_RETRIES = RetryPolicy(
 CONNECTION_BACKOFF_S = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(NamedTuple):
     """The item may be claimed; its claim must be written with a new end unless `keeps_due`."""
 
     keeps_due: bool
@@ -253,8 +252,7 @@ class Wait:
     """The item may not be claimed: it is not due, or another's claim runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(NamedTuple):
     """An expired claim was a failed try; the next one is due at `due_at`."""
 
     due_at: datetime

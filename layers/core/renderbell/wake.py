@@ -23,7 +23,7 @@ class LeaseStore(Protocol):
     def lease(self, worker: int) -> Lease | None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class PollerWaker:
     """Starts the pollers' workers; `due_at` is the net below."""
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import partial
 from http.client import HTTPMessage
 from types import MappingProxyType
-from typing import Annotated, Protocol, Self, runtime_checkable
+from typing import Annotated, NamedTuple, Protocol, Self, runtime_checkable
 from urllib.parse import quote, urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -45,13 +45,12 @@ class ProviderState(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """One request to a provider; `json` is sent as the body if it is not None."""
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     json: object = None
 
 
@@ -68,8 +67,7 @@ class HttpResponse:
             object.__setattr__(self, "headers", HTTPHeaderDict(self.headers))
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderTime:
+class ProviderTime(NamedTuple):
     """A time as the provider wrote it; `at` is UTC, or None where the zone or the unit is not known."""
 
     raw: str | int | float
@@ -114,8 +112,7 @@ class Listed:
     more: bool  # whether there may be a further page
 
 
-@dataclass(frozen=True, slots=True)
-class Callback:
+class Callback(NamedTuple):
     """A provider's own call that its signature has proved; None: it names no task."""
 
     provider_task_id: str | None

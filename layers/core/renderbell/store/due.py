@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from renderbell import items
 from renderbell.expressions import to_wire
@@ -40,15 +39,13 @@ DUE_PROJECTION = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadableItem:
+class UnreadableItem(NamedTuple):
     """An item that the index shows and that cannot be read."""
 
     key: tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class DueDelivery:
+class DueDelivery(NamedTuple):
     """What the index shows of a pending delivery."""
 
     key: tuple[str, str]

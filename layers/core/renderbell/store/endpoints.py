@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger
 
@@ -24,8 +24,7 @@ COUNT_PREFIX = "COUNT#"
 logger = Logger()
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptCounts:
+class AttemptCounts(NamedTuple):
     """How many attempts an endpoint has answered well, and how many not."""
 
     delivered: int = 0

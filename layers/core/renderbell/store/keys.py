@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from renderbell import items
 from renderbell.errors import ConflictError
@@ -14,8 +13,7 @@ from renderbell.items import time_text
 from renderbell.store.table import CancelledError, Table
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
+class ApiKey(NamedTuple):
     """An API key without the key itself: who it is, and what it may do (`read`, `write` or `admin`)."""
 
     key_id: str

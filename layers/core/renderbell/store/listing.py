@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aws_lambda_powertools import Logger
 
@@ -22,8 +21,7 @@ logger = Logger()
 _LOWEST, _BEHIND = "0", "$"  # before every time; after the `#` that follows one
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(NamedTuple):
     """Where a task stands in its owner's list."""
 
     created_at: datetime
