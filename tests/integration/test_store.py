@@ -394,32 +394,32 @@ class TestProbes:
 
         def claim(number: int) -> bool:
             barrier.wait()
-            return store.claim_probe("studio", replace(self.HEALTH, retry_at=at(22)), f"t{number}", at(8))
+            return store.claim_probe("studio", self.HEALTH._replace(retry_at=at(22)), f"t{number}", at(8))
 
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(claim, range(8))) == 1
-        assert store.connection_health("studio") == replace(self.HEALTH, retry_at=at(22))
+        assert store.connection_health("studio") == self.HEALTH._replace(retry_at=at(22))
 
     def test_a_back_off_that_still_runs_is_not_probed(self, store: Store) -> None:
         store.put_connection_health("studio", self.HEALTH)
-        assert not store.claim_probe("studio", replace(self.HEALTH, retry_at=at(21)), "t", at(7))
+        assert not store.claim_probe("studio", self.HEALTH._replace(retry_at=at(21)), "t", at(7))
         assert store.connection_health("studio") == self.HEALTH
 
     def test_a_back_off_that_has_gone_on_is_not_taken_back(self, store: Store) -> None:
         store.put_connection_health("studio", self.HEALTH)
-        known = replace(self.HEALTH, steps=2, retry_at=at(22))
+        known = self.HEALTH._replace(steps=2, retry_at=at(22))
         assert not store.claim_probe("studio", known, "t", at(8))
         assert store.connection_health("studio") == self.HEALTH
 
     def test_a_claim_whose_answer_was_lost_meets_itself(self, store: Store) -> None:
         store.put_connection_health("studio", self.HEALTH)
-        claimed = replace(self.HEALTH, retry_at=at(22))
+        claimed = self.HEALTH._replace(retry_at=at(22))
         assert store.claim_probe("studio", claimed, "t", at(8))
         assert store.claim_probe("studio", claimed, "t", at(8)), "as the SDK repeats it"
         assert store.connection_health("studio") == claimed
 
     def test_a_back_off_that_has_ended_is_not_probed(self, store: Store) -> None:
-        assert not store.claim_probe("studio", replace(self.HEALTH, retry_at=at(22)), "t", at(8))
+        assert not store.claim_probe("studio", self.HEALTH._replace(retry_at=at(22)), "t", at(8))
         assert store.connection_health("studio") is None
 
     def test_a_beginning_takes_nothing_back_of_a_longer_one(self, store: Store) -> None:
@@ -467,11 +467,11 @@ class TestLeases:
         assert store.lease(2) == kept
 
     def test_its_end_and_the_deaths_before_it_are_kept(self, store: Store) -> None:
-        held = replace(self.lease("a", 45), deaths=2, suspects={"tsk_1": 3, "tsk_2": 1})
+        held = self.lease("a", 45)._replace(deaths=2, suspects={"tsk_1": 3, "tsk_2": 1})
         store.take_lease(held, seen=None)
         assert store.lease(2) == held
-        assert store.keep_lease(replace(self.lease("a", 20), left=True))
-        assert store.lease(2) == replace(self.lease("a", 20), left=True)
+        assert store.keep_lease(self.lease("a", 20)._replace(left=True))
+        assert store.lease(2) == self.lease("a", 20)._replace(left=True)
 
     def test_who_lost_the_lease_cannot_keep_it(self, store: Store) -> None:
         store.take_lease(self.lease("a", 45), seen=None)
@@ -520,8 +520,8 @@ class TestHealth:
 
     def test_an_endpoints_failures_are_kept_until_one_success(self, store: Store) -> None:
         failing = EndpointHealth(at(1))
-        confirmed = replace(failing, confirmed_at=at(43_201))
-        disabled = replace(confirmed, disabled_at=at(432_001))
+        confirmed = failing._replace(confirmed_at=at(43_201))
+        disabled = confirmed._replace(disabled_at=at(432_001))
         assert store.endpoint_health("default", "url_1") == HEALTHY
         for seen, after in pairwise([HEALTHY, failing, confirmed, disabled, HEALTHY, failing]):
             assert store.note_endpoint_health("default", "url_1", seen, after, "t1")
@@ -542,7 +542,7 @@ class TestHealth:
         confirmed = EndpointHealth(at(1), at(43_201))
         store.note_endpoint_health("default", "url_1", HEALTHY, EndpointHealth(at(1)), "t1")
         store.note_endpoint_health("default", "url_1", EndpointHealth(at(1)), confirmed, "t1")
-        disabled = replace(confirmed, disabled_at=at(432_001))
+        disabled = confirmed._replace(disabled_at=at(432_001))
         barrier = Barrier(8)
 
         def note(number: int) -> bool:
@@ -593,7 +593,7 @@ class TestHealth:
         assert store.receiver_health("other", "example.com") == WELL
 
     def test_a_receivers_health_is_not_changed_by_who_saw_another(self, store: Store) -> None:
-        slow_at_2 = replace(self.SLOW_AT_1, endpoint_id="url_2")
+        slow_at_2 = self.SLOW_AT_1._replace(endpoint_id="url_2")
         assert self.note(store, WELL, self.SLOW_AT_1)
         for seen in (WELL, self.FAILING, self.SLOW, slow_at_2, self.LATE_AT_1, self.WELL_BUT_1):
             assert not self.note(store, seen, self.FAILING, "t2")
@@ -628,7 +628,7 @@ class TestSeats:
         assert store.seats("default") == taken
         assert store.seats("other") == Seats()
         assert not store.change_seats("default", Seats(), taken, at(0))
-        waiting = replace(taken, waiting={"b.example.com:8443": (at(1), at(21))}, version=2)
+        waiting = taken._replace(waiting={"b.example.com:8443": (at(1), at(21))}, version=2)
         assert store.change_seats("default", taken, waiting, at(21))
         assert store.seats("default") == waiting
 
@@ -1345,7 +1345,7 @@ class TestEndpoints:
 
 class TestKeptAnswers:
     BEGUN = KeptAnswer("asked", "call-1", at(30), at(86_400).replace(microsecond=0), Seed("call-1", at(1)))
-    ANSWER = replace(BEGUN, status=201, content_type="application/json", body='{"task_id": "tsk_1", "said": "ü"}')
+    ANSWER = BEGUN._replace(status=201, content_type="application/json", body='{"task_id": "tsk_1", "said": "ü"}')
 
     def test_an_answer_is_read_as_it_was_kept(self, store: Store) -> None:
         assert store.kept_answer("default", "a") is None
@@ -1356,7 +1356,7 @@ class TestKeptAnswers:
         assert store.kept_answer("other", "a") is None
 
     def test_of_two_calls_that_saw_the_same_one_begins(self, store: Store) -> None:
-        other = replace(self.BEGUN, token="call-2")
+        other = self.BEGUN._replace(token="call-2")
         assert store.begin_answer("default", "a", self.BEGUN, seen=None)
         assert not store.begin_answer("default", "a", other, seen=None)
         assert store.begin_answer("default", "a", self.BEGUN, seen=None), "the SDK may repeat a call"
@@ -1380,7 +1380,7 @@ class TestKeptAnswers:
         store.begin_answer("default", "a", self.BEGUN, seen=None)
         assert not store.release_answer("default", "a", "call-2", at(3))
         assert store.release_answer("default", "a", "call-1", at(3))
-        assert store.kept_answer("default", "a") == replace(self.BEGUN, running_until=at(3))
+        assert store.kept_answer("default", "a") == self.BEGUN._replace(running_until=at(3))
 
     def test_a_call_forgets_itself_alone(self, store: Store) -> None:
         store.begin_answer("default", "a", self.BEGUN, seen=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from renderbell.delivery import BUS_URL, Answer
@@ -132,7 +132,7 @@ def pollers_have_died(world: Universe) -> None:
     """One of two tasks is suspected of it."""
     suspect, _ = [world.register(processing(), failed(45), webhooks=[HOOK]) for _ in range(2)]
     died = Lease(0, "dead", START, relief=False, served=Served(), workers=1, slots=1, deaths=CAREFUL_AFTER)
-    world.store_of_tests.take_lease(replace(died, suspects={suspect: 1}), seen=None)
+    world.store_of_tests.take_lease(died._replace(suspects={suspect: 1}), seen=None)
 
 
 SCENARIOS = {

@@ -402,7 +402,7 @@ class RandomWorld:
 
         def change() -> None:
             before = self.universe.settings
-            self.universe.settings = replace(before, workers=workers, slots=before.slots + more)
+            self.universe.settings = before._replace(workers=workers, slots=before.slots + more)
 
         self.resettled_s.append(at_s)
         self.universe.world.at(START + timedelta(seconds=at_s), change)

@@ -918,7 +918,7 @@ def test_a_hint_that_the_rate_put_off_is_handed_over() -> None:
 @pytest.mark.parametrize("terms", [Terms(PollSchedule(300), max_polls_per_s=0.1), Terms(PollSchedule(300))])
 def test_hinted_polls_keep_to_the_rate_the_concurrency_and_the_back_off(terms: Terms) -> None:
     rig = Rig(interval_s=300)
-    rig.terms["studio"] = replace(terms, max_concurrency=1)
+    rig.terms["studio"] = terms._replace(max_concurrency=1)
     tasks = [a_task(f"t{n}", created_s=-400) for n in range(5)]
     rig.adopt(*tasks, served=Served(at(0)))
     rig.agenda.notice([told(task, 1) for task in tasks], at(2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -159,7 +158,7 @@ def claim_and_die(world: Deployment) -> None:
     health = world.store.connection_health("studio")
     assert health is not None
     until = world.clock() + timedelta(seconds=PROBE_S)
-    assert world.store.claim_probe("studio", replace(health, retry_at=until), "another", health.retry_at)
+    assert world.store.claim_probe("studio", health._replace(retry_at=until), "another", health.retry_at)
 
 
 def all_polls(world: Deployment) -> list[float]:

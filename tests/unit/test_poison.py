@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -176,7 +175,7 @@ def test_suspects_who_fill_the_lease_are_asked_before_anybody_else() -> None:
     tasks = [world.register(processing()) for _ in range(MAX_SUSPECTS + 5)]
     world.run(1)
     died = Lease(0, "dead", START, relief=False, served=Served(START), workers=1, slots=4, deaths=5)
-    world.store.take_lease(replace(died, suspects=dict.fromkeys(tasks[:MAX_SUSPECTS], 1)), seen=None)
+    world.store.take_lease(died._replace(suspects=dict.fromkeys(tasks[:MAX_SUSPECTS], 1)), seen=None)
     world.tick_at(20)
     world.run(21)
     lease = world.store.lease(0)
@@ -195,7 +194,7 @@ def test_a_dead_connection_is_not_asked_for_each_of_its_suspects() -> None:
     tasks = [world.register(dead) for _ in range(30)]
     world.run(1)
     died = Lease(0, "dead", START, relief=False, served=Served(START), workers=1, slots=4, deaths=2)
-    world.store.take_lease(replace(died, suspects=dict.fromkeys(tasks, 1)), seen=None)
+    world.store.take_lease(died._replace(suspects=dict.fromkeys(tasks, 1)), seen=None)
     world.tick_at(20)
     world.run(40)
     assert sum(len(world.polls(task)) for task in tasks) == 4, "one group of thirty in eight"

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from renderbell.errors import ProviderAuthError, ProviderError, ProviderUnavailable
 from renderbell.lengths import Lengths
@@ -40,8 +41,7 @@ def most_in_flight(concurrency: int) -> int:
     return 2 * concurrency + OWN_THREADS
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """How a connection wants to be asked, by this worker alone."""
 
     schedule: PollSchedule
@@ -61,15 +61,13 @@ class _Entry:
     missed: datetime | None = None  # its first moment since it was last heard of, where that was left out or in vain
 
 
-@dataclass(frozen=True, slots=True)
-class _Flight:
+class _Flight(NamedTuple):
     moment: datetime
     started_at: datetime
     hint: datetime | None  # as it was known
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Tasks of a connection to ask for by its list, of which so many pages may be read."""
 
     connection: str
@@ -132,8 +130,7 @@ class _Lane:
             self.lengths, self.learned = self.lengths.added(self.terms.schedule.length_s(*ages_s)), True
 
 
-@dataclass(frozen=True, slots=True)
-class Apart:
+class Apart(NamedTuple):
     """A task to ask apart from the others, not before a time; `probe` is its connection's back-off, if one runs."""
 
     task: Task

@@ -23,7 +23,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from io import BytesIO
 from itertools import chain
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -92,16 +92,14 @@ class Downloads(Protocol):
         """Sends a GET; `timeout_s` limits the whole exchange. Raises `EgressError` where no answer comes."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     number: int
     size: int
     etag: str
     sha256: str | None  # base64, as S3 writes it
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """Which bytes of the file a source's answer brings.
 
     It brings those from `start` up to `end`; `total` is the file's length. Both are None where they were not announced.
@@ -205,7 +203,7 @@ class Archive:
                     s3.delete_object(Bucket=self._bucket, Key=key)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class _Copy:
     """One file's copying, with all that it needs at hand."""
 
@@ -421,7 +419,7 @@ class _Copy:
                 if answer.start == 0:  # changed, or the source knows no ranges: this answer is the whole file
                     self._give_up(upload)
                     return self._from_start(download, ranges=_changed(upload, download.headers, answer.total))
-                answer = replace(answer, total=upload.size_bytes if answer.total is None else answer.total)
+                answer = answer._replace(total=upload.size_bytes if answer.total is None else answer.total)
                 # Without a total nobody could tell where the file ends.
                 if answer.start == offset and answer.total and not _changed(upload, download.headers, answer.total):
                     return self._rest(upload, parts, download, answer)

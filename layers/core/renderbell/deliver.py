@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from aws_lambda_powertools import Logger
 
@@ -105,8 +105,7 @@ class SideBySide(Protocol):
     def __call__(self, jobs: Sequence[Callable[[], T]]) -> list[T]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
+class _Way(NamedTuple):
     """How an endpoint is reached just now.
 
     `managed` is what its owner has set, unless it is a URL given inline; `missing` means that it was removed. Where
@@ -132,8 +131,7 @@ class _Way:
         return replace(delivery, url=self.managed.url, receiver=webhooks.receiver_of(self.managed.url))
 
 
-@dataclass(frozen=True, slots=True)
-class _Health:
+class _Health(NamedTuple):
     """What is known of where a delivery goes: of its endpoint, and of the receiver behind that."""
 
     endpoint: EndpointHealth
@@ -141,8 +139,7 @@ class _Health:
     way: _Way
 
 
-@dataclass(frozen=True, slots=True)
-class Foreseen:
+class Foreseen(NamedTuple):
     """What the deliveries of a task's next event will need, as it stood when it was read.
 
     `healths` tells by endpoint of those that were given inline; those that owners manage may change at any time.
@@ -153,8 +150,7 @@ class Foreseen:
     healths: Mapping[str, _Health]
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """A task as it has just been written, with the deliveries made in the same transaction."""
 
     task: Task
@@ -162,8 +158,7 @@ class Made:
     foreseen: Foreseen | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Tried:
+class _Tried(NamedTuple):
     """What one attempt made of a delivery; `began` means that it is the one that found its receiver in trouble."""
 
     after: Delivery
@@ -181,7 +176,7 @@ class _Tried:
         return self.began or not self.answer.tells_of_receiver
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Deliverer:
     """What an invocation needs to deliver."""
 

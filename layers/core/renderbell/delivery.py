@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from renderbell.schedule import WEBHOOK_RETRIES
 from renderbell.task import NET_S, Status
@@ -91,8 +92,7 @@ class Answer:
         return self.status is None and self.took_long
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointHealth:
+class EndpointHealth(NamedTuple):
     """What an endpoint's attempts say of it since its last success; all None: the last one was good.
 
     `failing_since` is its first failure, `confirmed_at` the next that came at least 12 hours later, and `disabled_at`
@@ -129,8 +129,8 @@ def after_failure(health: EndpointHealth, now: datetime) -> EndpointHealth:
     if health.disabled:
         return health
     if health.confirmed_at is None:
-        return replace(health, confirmed_at=now) if now - since >= CONFIRMED_AFTER else health
-    return replace(health, disabled_at=now) if now - since >= DISABLED_AFTER else health
+        return health._replace(confirmed_at=now) if now - since >= CONFIRMED_AFTER else health
+    return health._replace(disabled_at=now) if now - since >= DISABLED_AFTER else health
 
 
 def after_answer(health: EndpointHealth, answer: Answer, now: datetime) -> EndpointHealth:
@@ -150,8 +150,7 @@ class ReceiverState(StrEnum):
     SLOW = "slow"  # it said nothing for 5 s, or took as long again, whatever it said then
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiverHealth:
+class ReceiverHealth(NamedTuple):
     """A receiver's state; where it is slow, `endpoint_id` is the one endpoint that this is known of (None: several).
 
     A host may be shared: one URL that hangs must not hold up the others, and URLs that hang one after another must.

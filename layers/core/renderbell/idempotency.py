@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aws_lambda_powertools import Logger
 
@@ -47,8 +47,7 @@ class IdempotencyStore(Protocol):
     def drop_answer(self, owner: str, key_hash: str, token: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """An answer; one is not `complete` if a part of what was asked shall be tried again."""
 
     status: int
@@ -67,7 +66,7 @@ class Said:
         return 400 <= self.status < 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Idempotency:
     """Does each call once under its key; keys are the owner's own."""
 
@@ -95,7 +94,7 @@ class Idempotency:
         if known is not None and known.status is not None:
             return Said(known.status, known.content_type, known.body), True
         token = self.new_token()
-        seed = replace(known.seed, repeated=True) if known is not None else Seed(token, now)
+        seed = known.seed._replace(repeated=True) if known is not None else Seed(token, now)
         begun = KeptAnswer(fingerprint, token, now + RUNNING, now + KEPT, seed)
         running = known is not None and now < known.running_until
         if running or not self.store.begin_answer(owner, key_hash, begun, seen=seen):
@@ -110,7 +109,7 @@ class Idempotency:
 
     def _end(self, owner: str, key_hash: str, begun: KeptAnswer, said: Said) -> None:
         if said.keepable:
-            answer = replace(begun, status=said.status, content_type=said.content_type, body=said.body)
+            answer = begun._replace(status=said.status, content_type=said.content_type, body=said.body)
             self.store.keep_answer(owner, key_hash, answer)
         elif said.refused:
             self.store.drop_answer(owner, key_hash, begun.token)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 __all__ = ["ENTROPY_BYTES", "Seed", "id_pattern", "new_id"]
 
@@ -25,8 +25,7 @@ def new_id(prefix: str, now: datetime, entropy: bytes) -> str:
     return f"{prefix}_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
-@dataclass(frozen=True, slots=True)
-class Seed:
+class Seed(NamedTuple):
     """What a call names the things by that it makes: `repeated`, the call finds what was made before it died.
 
     `word` is random, and `at` is when it was made the first time.
@@ -42,7 +41,7 @@ class Seed:
 
     def nth(self, n: int) -> Seed:
         """The seed of the nth part of a call."""
-        return replace(self, word=f"{self.word}.{n}")
+        return self._replace(word=f"{self.word}.{n}")
 
     def has_done(self, at: datetime | None) -> bool:
         """Whether what happened at a time, and can happen once, came of this call or of another beside it."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from aws_lambda_powertools import Logger
 
@@ -52,8 +53,7 @@ class PollStore(Protocol):
     def keep_task_lengths(self, worker: int, connection: str, lengths: Lengths, now: datetime) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Polled:
+class Polled(NamedTuple):
     """What a poll came to: the task as it is stored now (None: it is gone), and the error if it was no observation."""
 
     task_id: str
@@ -65,8 +65,7 @@ class Polled:
     kept: bool = True  # False: what it brought could not be stored
 
 
-@dataclass(frozen=True, slots=True)
-class PolledApart:
+class PolledApart(NamedTuple):
     """What a poll apart from the others came to."""
 
     task: Task
@@ -89,23 +88,20 @@ class ByList:
     complete: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """What of a list's changes was stored."""
 
     polled: Sequence[Polled]
 
 
-@dataclass(frozen=True, slots=True)
-class NotProbed:
+class NotProbed(NamedTuple):
     """A probe that was not made: the connection's back-off as it stands."""
 
     task: Task
     health: ConnectionHealth | None
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(NamedTuple):
     """What a look has found of what is due from `since` on (None: all), and the lease as it stands."""
 
     at: datetime
@@ -114,8 +110,7 @@ class Looked:
     found: Sequence[Found]
 
 
-@dataclass(frozen=True, slots=True)
-class Renewed:
+class Renewed(NamedTuple):
     """Whether the lease is still held, as it was written, with the tasks that it names."""
 
     lease: Lease
@@ -123,24 +118,22 @@ class Renewed:
     noted: Sequence[Task]
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """A connection's back-off as it is stored, and how long its tasks have taken, if that was read."""
 
     connection: str
     health: ConnectionHealth | None
-    lengths: Mapping[str, Lengths] = field(default_factory=dict)
+    lengths: Mapping[str, Lengths] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """A look or a renewal that could not be done; the loop tries again."""
 
     look: bool
     unnoted: Sequence[Task] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Jobs:
     """What a worker's jobs are made of."""
 
@@ -244,14 +237,14 @@ class Jobs:
                 return NotProbed(task, self.store.connection_health(task.connection))
             except Exception:
                 logger.exception("probe not claimed", extra={"connection": task.connection})
-                return NotProbed(task, replace(health, retry_at=self.clock() + timedelta(seconds=RETRY_S)))
+                return NotProbed(task, health._replace(retry_at=self.clock() + timedelta(seconds=RETRY_S)))
 
         return probe
 
     def _claims_probe(self, name: str, health: ConnectionHealth) -> bool:
         """Whether this is the one probe of a connection that backs off, among all workers and over hand-overs."""
         now = self.clock()
-        claimed = replace(health, retry_at=now + timedelta(seconds=PROBE_S))
+        claimed = health._replace(retry_at=now + timedelta(seconds=PROBE_S))
         return self.store.claim_probe(name, claimed, self.new_token(), now)
 
     def expiry(self, task: Task) -> Callable[[], None]:

@@ -99,7 +99,7 @@ class Copier(Protocol):
     def clean(self, prefix: str, keep: Sequence[str] = ()) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Notifier:
     """What an invocation of the notifier needs."""
 

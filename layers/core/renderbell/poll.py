@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aws_lambda_powertools import Logger
 
@@ -84,8 +84,7 @@ class KnownConnections(Connections, Protocol):
         """Begins to read again what is old."""
 
 
-@dataclass(frozen=True, slots=True)
-class PollSettings:
+class PollSettings(NamedTuple):
     """How the work is divided.
 
     From `many_tasks` on, a whole look takes longer than a successor should leave them unasked.
@@ -101,7 +100,7 @@ class PollSettings:
         return range(worker, self.slots, self.workers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Poller:
     """What a tick needs."""
 
@@ -277,7 +276,7 @@ class _Tick:
         new = self._look_now(ahead.at - timedelta(seconds=INDEX_LAG_S))
         self._looks_at_all, self._next_look = True, now
         found = {_key(item): item for item in [*ahead.found, *new.found]}
-        return replace(new, since=None, found=list(found.values()))
+        return new._replace(since=None, found=list(found.values()))
 
     def _take_free(self, seen: Lease | None, now: datetime) -> bool:
         settings = self._p.settings
@@ -584,7 +583,7 @@ class _Tick:
     def _served(self, now: datetime, *, leaving: bool) -> Served:
         served = self._agenda.served(now, self._looked_at, leaving=leaving)
         # A lease that runs out does so when all that was told of is long past, so it need not be kept on the way.
-        return replace(served, told=self._outbox.told(now)) if leaving else served
+        return served._replace(told=self._outbox.told(now)) if leaving else served
 
     def _release(self) -> None:
         """Writes what has been served and lets the next one in; polls in flight still save."""

@@ -7,8 +7,9 @@ served, so that twenty hosts that hang take no more of the notifier than three.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import NamedTuple
 
 __all__ = ["Seats"]
 
@@ -18,12 +19,11 @@ ASKS_AGAIN = timedelta(seconds=50)  # who waits asks every 20 s, and one of its 
 MAX_WAITING = 100  # receivers
 
 
-@dataclass(frozen=True, slots=True)
-class Seats:
+class Seats(NamedTuple):
     """Who sits until when, by tokens, and which receivers have waited since when and asked when last."""
 
-    taken: Mapping[str, datetime] = field(default_factory=dict)
-    waiting: Mapping[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    taken: Mapping[str, datetime] = MappingProxyType({})
+    waiting: Mapping[str, tuple[datetime, datetime]] = MappingProxyType({})
     version: int = 0
 
     def asked(self, receiver: str, token: str, now: datetime) -> tuple[Seats, bool]:
@@ -43,4 +43,4 @@ class Seats:
         return self._after({one: until for one, until in self.taken.items() if one != token}, self.waiting)
 
     def _after(self, taken: Mapping[str, datetime], waiting: Mapping[str, tuple[datetime, datetime]]) -> Seats:
-        return replace(self, taken=taken, waiting=waiting, version=self.version + 1)
+        return self._replace(taken=taken, waiting=waiting, version=self.version + 1)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from renderbell.errors import (
     ProviderError,
@@ -113,8 +114,7 @@ class StreakKind(StrEnum):
     APART = "apart"  # asked apart from the others, and not heard of since
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """One line of a task's history."""
 
     at: datetime
@@ -123,16 +123,14 @@ class Transition:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TaskError:
+class TaskError(NamedTuple):
     """Why a task ended as FAILED, in a stable code and in the provider's or our words."""
 
     code: ErrorCode
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class PollError:
+class PollError(NamedTuple):
     """The last poll that brought no observation; `kind` is the error's class in a word."""
 
     kind: str
@@ -165,8 +163,7 @@ class Frames:
     newest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """The provider's link to one finished file."""
 
     kind: FileKind
@@ -252,8 +249,7 @@ class Task:
         return self.version - (self.hint.count if self.hint is not None else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(NamedTuple):
     """Where to send which events, as it was registered."""
 
     url: str

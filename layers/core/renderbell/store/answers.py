@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from renderbell import items
 from renderbell.expressions import Change, Key
@@ -13,8 +13,7 @@ from renderbell.items import time_text
 from renderbell.store.table import Table
 
 
-@dataclass(frozen=True, slots=True)
-class KeptAnswer:
+class KeptAnswer(NamedTuple):
     """A call under a key: running until a time while `status` is None, answered from then on.
 
     `fingerprint` says what was asked; `token` is the call's own, and the `seed` that of all its repetitions.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from renderbell import items
 from renderbell.delivery import WELL, EndpointHealth, ReceiverHealth, ReceiverState
@@ -19,8 +18,7 @@ HEALTH_PREFIX = "HEALTH#"
 HEALTH_ATTRIBUTES = ("failing", "confirmed", "disabled")  # of an endpoint, in the order of `EndpointHealth`
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionHealth:
+class ConnectionHealth(NamedTuple):
     """A connection's faults in a row, and its back-off: how many steps it has grown (0: it has not begun), and when
     the next probe may ask."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from renderbell import items
 from renderbell.expressions import Change, Key
@@ -13,21 +13,19 @@ from renderbell.items import time_text
 from renderbell.store.table import Table
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """Which polling moments have been asked: all before `until`, but for a connection in `lagging` only those before
     its own time, with the task that it asked last in `turns`. None: nothing is known. `paced` says when a connection's
     rate allows the next poll, `told` when the notifier may next be told of a receiver's deliveries."""
 
     until: datetime | None = None
-    lagging: Mapping[str, datetime] = field(default_factory=dict)
-    paced: Mapping[str, datetime] = field(default_factory=dict)
-    told: Mapping[str, datetime] = field(default_factory=dict)
-    turns: Mapping[str, str] = field(default_factory=dict)
+    lagging: Mapping[str, datetime] = MappingProxyType({})
+    paced: Mapping[str, datetime] = MappingProxyType({})
+    told: Mapping[str, datetime] = MappingProxyType({})
+    turns: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """Who polls a worker's slots: `holder` may until `until`; `relief` asks it to hand over, `left` is that it has.
 
     `deaths` counts the holders in a row before this one that never left. `suspects` are the tasks one of which may have
@@ -44,7 +42,7 @@ class Lease:
     slots: int
     left: bool = False
     deaths: int = 0
-    suspects: Mapping[str, int] = field(default_factory=dict)
+    suspects: Mapping[str, int] = MappingProxyType({})
     tasks: int = 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from renderbell.delivery import EndpointHealth, ReceiverHealth
 from renderbell.endpoints import Endpoint, SigningKey, is_managed
@@ -13,8 +13,7 @@ from renderbell.store.health import endpoint_health_from, endpoint_health_key, r
 from renderbell.store.table import Table
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """What signs for an endpoint and how it has answered; `managed` is what its owner has set, unless it is a URL given
     inline. Where `signing` is None, the endpoint was removed."""
 
