@@ -9,12 +9,13 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from renderbell.delivery import INTERRUPTED, Answer, Attempt, Delivery, DeliveryState, judge
 from renderbell.endpoints import derive_secret, endpoint_id
 from renderbell.errors import ConflictError, NotFoundError
+from renderbell.outbox import RECEIVER_EVERY_S
 from renderbell.register import TaskRequest
 from renderbell.task import Status
 from tests.deployment import API, MASTER, NOTIFIER, OWNER, Deployment, failed, processing
@@ -464,6 +465,7 @@ class TestAFlood:
 
 
 @settings(max_examples=30, deadline=None)
+@example([204], [(40, False)] * 4)
 @given(
     st.lists(st.sampled_from([204, 503, 410]), min_size=1, max_size=6),
     st.lists(st.tuples(st.integers(40, 900), st.booleans()), min_size=1, max_size=4),
@@ -481,8 +483,10 @@ def test_every_attempt_that_was_promised_is_made_soon_and_recorded_whatever_is_l
     records = case.world.store.attempts(case.task)
     assert [one.number for one in records] == list(range(1, len(records) + 1))
     manual_s = [(one.at - BEGUN).total_seconds() for one in records if one.manual]
+    lost = sum(not wakes for _, wakes in asked)  # all of them may be one attempt's
+    most_s = 75 + RECEIVER_EVERY_S * max(0, lost - 1)
     for at_s in promised:
-        assert any(at_s <= made_s <= at_s + 75 for made_s in manual_s)
+        assert any(at_s <= made_s <= at_s + most_s for made_s in manual_s)
     assert len(manual_s) <= len(promised)
     assert (case.delivery.state is DeliveryState.DELIVERED) == any(one.status == 204 for one in records)
     assert not case.delivery.manual
