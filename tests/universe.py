@@ -37,9 +37,10 @@ from renderbell.providers import Connection, HttpRequest, HttpResponse
 from renderbell.register import Tasks
 from renderbell.schedule import DUE_TOLERANCE_S
 from renderbell.store import Store
-from renderbell.task import TRANSITIONS, Status, Task
+from renderbell.task import PROGRESS_EVERY_S, TRANSITIONS, Status, Task
 from tests.deployment import (
     API_FUNCTION,
+    INDEXES,
     NOTIFIER,
     OWNER,
     POLLER,
@@ -635,6 +636,15 @@ class Universe(Deployment):
             self.note_wrong(f"{pk} went from {before} to {after}")
         if int(new["version"]["N"]) < int(old["version"]["N"]):
             self.note_wrong(f"{pk} went back to an older version")
+        if _number(new, "progress") < _number(old, "progress"):
+            self.note_wrong(f"{pk} had less progress than before")
+        if new["version"] != old["version"]:
+            return
+        if any(old.get(name) != new.get(name) for name in SHOWN):
+            self.note_wrong(f"{pk} changed what the index shows, and kept its version")
+        stamps = [parse_time(item["progress_at"]["S"]) for item in (old, new) if "progress_at" in item]
+        if len(stamps) == 2 and 0 < (stamps[1] - stamps[0]).total_seconds() < PROGRESS_EVERY_S:
+            self.note_wrong(f"{pk} had progress noted within {PROGRESS_EVERY_S} s")
 
     def _check_claim(self, key: tuple[str, str], old: Item, new: Item) -> None:
         if "token" not in new or new["token"] == old.get("token"):
@@ -655,8 +665,13 @@ class Universe(Deployment):
         self.wrong.append(f"{(self.world.now() - START).total_seconds():.3f} s: {what}")
 
 
+SHOWN = (*INDEXES["due"][:2], *INDEXES["due"][2])
 CLOCKS_APART_S = 1.0
 PATIENCE = 500  # times that a caller asks, 5 s apart: no storm lasts that long
+
+
+def _number(item: Item, name: str) -> int:
+    return int(item[name]["N"]) if name in item else -1
 
 
 @dataclass(frozen=True, slots=True)

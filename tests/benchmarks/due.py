@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from local.emulator import Emulator, aws_environment
+from renderbell.progress import NO_NOTES, noted
 from renderbell.providers import Connection, HttpRequest, HttpResponse
 from renderbell.providers.base import Observation, ProviderState
 from renderbell.schedule import PollSchedule, next_moment
@@ -155,8 +156,8 @@ def watch(directory: Path, *, dead: bool = False, share: float | None = None) ->
         make_table(client)
         began = time.time() + LOADING_S
         tasks = _load(client, CONNECTION, IN_FLIGHT - OF_OTHER, began)
-        _load(client, OTHER, OF_OTHER, began)
-        _hand_over(client, began)
+        others = _load(client, OTHER, OF_OTHER, began)
+        _hand_over(client, [*tasks, *others], began)
         assert time.time() < began, "loading took too long"
         processes = []
         for number in range(2):
@@ -209,13 +210,15 @@ def _under_way(store: Store, task: Task) -> Task:
     return store.save(task, advance(task, seen, task.created_at))
 
 
-def _hand_over(client: Any, began: float) -> None:
+def _hand_over(client: Any, tasks: Sequence[Task], began: float) -> None:
     """Leaves the lease as a poller does that has asked for everything until now."""
     at = datetime.fromtimestamp(began, UTC)
     lease = Lease(
         worker=0, holder="before", until=at, relief=False, served=Served(at), workers=1, slots=SLOTS, left=True
     )
-    Store(client, TABLE).take_lease(lease, seen=None)
+    store = Store(client, TABLE)
+    store.take_lease(lease, seen=None)
+    store.keep_task_progress(0, noted(tasks, at, NO_NOTES))
 
 
 def _lateness(

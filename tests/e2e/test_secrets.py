@@ -69,7 +69,14 @@ def found_in(text: str, marked: Mapping[str, str]) -> set[str]:
 
 def text_of(value: object) -> str:
     """An attribute as text; what is packed in one (an answer that is kept) is unpacked."""
-    return json.dumps(value, default=lambda packed: zlib.decompress(packed).decode())
+    return json.dumps(value, default=_unpacked)
+
+
+def _unpacked(packed: bytes) -> str:
+    try:
+        return zlib.decompress(packed).decode()
+    except zlib.error:  # a poller's notes
+        return packed.decode("latin-1")
 
 
 @dataclass

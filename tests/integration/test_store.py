@@ -32,7 +32,9 @@ from renderbell.delivery import (
 from renderbell.endpoints import Endpoint, SigningKey
 from renderbell.errors import ClaimLostError, ConflictError, ProviderTaskNotFound, VersionConflictError
 from renderbell.ids import Seed
+from renderbell.items import time_text
 from renderbell.lengths import Lengths
+from renderbell.progress import NO_NOTES, ProgressNotes, noted
 from renderbell.providers.base import Observation, ProviderState, ProviderTime
 from renderbell.seats import Seats
 from renderbell.store import (
@@ -314,7 +316,7 @@ class TestWhatIsDue:
     def test_the_index_shows_what_polling_needs_and_nothing_else(self, store: Store) -> None:
         task = registered(store)
         (seen,) = due(store)
-        assert seen == replace(task, history=())
+        assert seen == replace(task, history=(), progress_known=False)
 
     def test_the_template_projects_what_the_store_reads(self) -> None:
         indexes = expanded.source()["Resources"]["Table"]["Properties"]["GlobalSecondaryIndexes"]
@@ -507,6 +509,109 @@ class TestTaskLengths:
         store.keep_task_lengths(0, "studio", Lengths().added(90), at(0))
         store.keep_task_lengths(0, "studio", Lengths().added(30), at(0))
         assert store.task_lengths(0, ["studio"]) == {"studio": Lengths().added(30)}
+
+
+class TestProgress:
+    def note(self, task: Task, progress: int | None, seconds: float, **more: Any) -> Task:
+        return advance(task, Observation(ProviderState.PROCESSING, progress=progress, **more), at(seconds))
+
+    def started(self, store: Store) -> Task:
+        task = registered(store)
+        return store.save(task, self.note(task, 10, 1))
+
+    def test_is_stored_and_the_index_shows_nothing_of_it(self, store: Store) -> None:
+        task = self.started(store)
+        (shown,) = due(store)
+        noted = store.save(task, self.note(task, 30, 20, images=("https://a/1.png",), model="sora"))
+        assert noted.version == task.version
+        assert store.task("tsk_1") == noted
+        assert (noted.progress, noted.progress_at, noted.model) == (30, at(20), "sora")
+        assert due(store) == [shown]
+        assert isinstance(shown, Task)
+        assert (shown.progress, shown.progress_at, shown.frames, shown.progress_known) == (None, None, None, False)
+
+    def test_and_the_index_share_nothing(self) -> None:
+        unshown = {"progress", "progress_at", "frames", "model", "duration_s", "provider_times"}
+        assert not DUE_PROJECTION & unshown
+
+    def test_does_not_fall_whatever_was_read_before(self, store: Store) -> None:
+        task = self.started(store)
+        winner = store.save(task, self.note(task, 50, 20))
+        for late in (self.note(task, 40, 20.5), self.note(task, 60, 20.5)):
+            with pytest.raises(VersionConflictError) as caught:
+                store.save(task, late)
+            assert caught.value.current == winner, "it has been noted since"
+        ahead = replace(task, progress_at=at(21))  # by another's clock
+        with pytest.raises(VersionConflictError):
+            store.save(ahead, self.note(ahead, 40, 36))
+        assert store.task("tsk_1") == winner
+
+    def test_noted_twice_by_a_call_that_is_repeated_stands_once(self, store: Store) -> None:
+        task = self.started(store)
+        noted = store.save(task, self.note(task, 50, 20))
+        with pytest.raises(VersionConflictError) as caught:
+            store.save(task, self.note(task, 50, 20))
+        assert caught.value.current == noted
+
+    def test_that_is_not_known_is_written_only_where_none_is(self, store: Store) -> None:
+        registered(store)
+        (shown,) = due(store)
+        assert isinstance(shown, Task)
+        waiting = Observation(ProviderState.QUEUED, progress=5)
+        noted = store.save(shown, advance(shown, waiting, at(1)))
+        assert (noted.version, noted.progress, noted.progress_known) == (1, 5, True)
+        with pytest.raises(VersionConflictError) as caught:
+            store.save(shown, advance(shown, waiting, at(2)))
+        assert caught.value.current == store.task("tsk_1")
+
+    def test_that_is_not_known_does_not_fall_when_the_state_changes(self, store: Store) -> None:
+        task = registered(store)
+        (shown,) = due(store)
+        assert isinstance(shown, Task)
+        store.save(task, advance(task, Observation(ProviderState.QUEUED, progress=30), at(1)))
+        with pytest.raises(VersionConflictError) as caught:
+            store.save(shown, self.note(shown, 20, 2))
+        assert (current := caught.value.current) is not None
+        assert store.save(current, self.note(current, 20, 2)).progress == 30
+        with pytest.raises(VersionConflictError):
+            store.save(shown, self.note(shown, 40, 3))
+
+    def test_is_noted_no_more_once_the_state_has_changed(self, store: Store) -> None:
+        task = self.started(store)
+        cancelled = store.save(task, cancel(task, at(2)))
+        with pytest.raises(VersionConflictError) as caught:
+            store.save(task, self.note(task, 50, 20))
+        assert caught.value.current == cancelled
+
+    def test_holds_up_no_other_change(self, store: Store) -> None:
+        task = self.started(store)
+        store.save(task, self.note(task, 50, 20))
+        cancelled = store.save(task, cancel(task, at(21)))
+        stored = store.task("tsk_1")
+        assert stored is not None
+        assert (stored.status, stored.progress) == (Status.CANCELLED, 50)
+        assert cancelled.version == stored.version == 3
+
+    def test_is_noted_by_each_worker_for_the_next(self, store: Store) -> None:
+        assert store.task_progress(0) is None
+        first = noted([self.started(store)], at(20), NO_NOTES)
+        second = ProgressNotes(at(21))
+        for worker, notes in ((0, first), (1, second)):
+            store.keep_task_progress(worker, notes)
+        assert (store.task_progress(0), store.task_progress(1)) == (first, second)
+        store.keep_task_progress(0, second)
+        assert store.task_progress(0) == second
+
+    def test_notes_that_are_none_are_passed_over(self, store: Store) -> None:
+        garbled: list[dict[str, Any]] = [{"B": b"xyz"}, {"S": "xyz"}, {"N": "7"}, {"NULL": True}, {"L": [{"N": "1"}]}]
+        for notes in garbled:
+            item = {"pk": {"S": "WORKER#0"}, "sk": {"S": "PROGRESS"}, "at": {"S": time_text(at(1))}, "notes": notes}
+            store._client.put_item(TableName=store._table, Item=item)
+            assert store.task_progress(0) is None
+        store._client.put_item(
+            TableName=store._table, Item={"pk": {"S": "WORKER#0"}, "sk": {"S": "PROGRESS"}, "notes": {"B": b""}}
+        )
+        assert store.task_progress(0) is None
 
 
 class TestHealth:
@@ -941,7 +1046,7 @@ class TestDeleting:
         store.forget(held)
         assert (store.task("tsk_1"), store.request("tsk_1")) == (None, None)
         assert (store.deliveries("tsk_1"), store.attempts("tsk_1")) == ((), ())
-        assert due(store) == [replace(other, history=())]
+        assert due(store) == [replace(other, history=(), progress_known=False)]
         assert store.request("tsk_11") == a_request(other)
 
     def test_more_than_a_page_is_forgotten_to_its_end(self, store: Store) -> None:
@@ -1414,6 +1519,6 @@ def test_a_hint_is_kept_and_the_index_shows_it(store: Store) -> None:
     assert store.task(task.task_id) == saved
     assert (saved.hint, saved.due_at, saved.version, saved.own_version) == (Hint(at(20), 1), at(20), 2, 1)
     (shown,) = store.due(SLOT, at(30), at(10))
-    assert shown == replace(saved, history=())
+    assert shown == replace(saved, history=(), progress_known=False)
     with pytest.raises(VersionConflictError):
         store.save(task, hinted(task, at(21)))

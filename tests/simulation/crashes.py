@@ -66,6 +66,11 @@ def provider_failure(world: Universe) -> None:
     world.register(processing(), failed(12), webhooks=[HOOK])
 
 
+def progress_over_hand_overs(world: Universe) -> None:
+    stages = [processing(20.0 * stage, 10 * stage) for stage in range(8)]
+    world.register(*stages, failed(160), webhooks=[HOOK])
+
+
 def expiry(world: Universe) -> None:
     world.register(processing(), webhooks=[HOOK], deadline_s=60)
 
@@ -140,6 +145,7 @@ SCENARIOS = {
     "a multipart video": Scenario(multipart_video, in_parts=LARGE),
     "two videos": Scenario(two_videos, in_parts=LARGE),
     "the provider fails": Scenario(provider_failure, (Status.FAILED,)),
+    "progress over hand-overs": Scenario(progress_over_hand_overs, (Status.FAILED,)),
     "expiry": Scenario(expiry, (Status.EXPIRED,)),
     "cancelled during copy": Scenario(cancel_during_copy, (Status.CANCELLED, Status.COMPLETED), in_parts=LARGE),
     "forced delete during copy": Scenario(forced_delete_during_copy, (), in_parts=LARGE),

@@ -766,6 +766,8 @@ BOUNDS: Sequence[tuple[float | None, float | None]] = [
 ]
 
 
+STAGES = 10  # of which a provider tells, until it is done
+
 LISTING = {  # a provider that speaks as Jimmy does, and lists its tasks
     "request": {"path": "/videos/{task_id}"},
     "state": "data.status",
@@ -789,8 +791,11 @@ def _mend(file: FakeFile) -> None:
 
 def _script(life: Life, name: str) -> list[Said]:
     """What a provider says of a task, in Jimmy's words."""
-    running = Said(0, {"status": "processing", "progress": 10})
-    half = Said(life.asked_at_s + (life.ends_s - life.asked_at_s) / 2, {"status": "processing", "progress": 50})
+    took_s = life.ends_s - life.asked_at_s
+    running = [
+        Said(life.asked_at_s * (part > 0) + took_s * part / STAGES, {"status": "processing", "progress": 10 + 9 * part})
+        for part in range(STAGES)
+    ]
     unknown = Said(0, 404)
     match life.outcome:
         case "video":
@@ -809,5 +814,5 @@ def _script(life: Life, name: str) -> list[Said]:
             end = {"status": "completed", "result": {"video_url": f"{name}-1.mp4"}}
             return [unknown, Said(life.asked_at_s + 50, end)]
         case _:
-            return [running, half]
-    return [running, half, Said(life.ends_s, end)]
+            return running
+    return [*running, Said(life.ends_s, end)]

@@ -222,6 +222,45 @@ class TestALook:
         assert rig.next_s() == 61
 
 
+class TestProgress:
+    SHOWN = replace(a_task(), progress_known=False)
+    KNOWN = replace(a_task(), progress=40, progress_at=at(1))
+
+    def test_that_is_known_stays_so_when_a_look_shows_a_newer_version(self) -> None:
+        rig = Rig()
+        rig.adopt(self.SHOWN)
+        rig.start(0)
+        rig.finish(self.KNOWN, 1)
+        newer = replace(self.SHOWN, version=2, last_poll_error=PollError("unavailable", "503", at(3)))
+        rig.agenda.notice([newer], at(4))
+        (found,) = rig.agenda.known()
+        assert (found.version, found.progress, found.progress_at, found.progress_known) == (2, 40, at(1), True)
+
+    def test_that_a_poll_has_told_of_is_known_though_a_look_has_shown_a_newer_version_meanwhile(self) -> None:
+        rig = Rig()
+        rig.adopt(self.SHOWN)
+        rig.start(0)
+        rig.agenda.notice([replace(self.SHOWN, version=2)], at(0.5))
+        rig.finish(self.KNOWN, 1)
+        (found,) = rig.agenda.known()
+        assert (found.version, found.progress) == (2, 40)
+
+    def test_of_a_task_that_is_being_asked_may_change_in_a_moment(self) -> None:
+        rig = Rig(concurrency=1)
+        rig.adopt(a_task("one"), a_task("two"))
+        asked = rig.start(0)
+        rig.agenda.notice([a_task("three")], at(0))
+        assert {task.task_id for task in rig.agenda.known()} == {"one", "two", "three"} - set(asked)
+
+    def test_of_tasks_that_a_list_is_asked_for_is_told_of_all_the_same(self) -> None:
+        rig = Rig(interval_s=10)
+        rig.usual = rig.usual._replace(lists=True)
+        tasks = [a_task(f"t{number}") for number in range(5)]
+        rig.adopt(*tasks)
+        assert rig.agenda.start_lists(at(0))
+        assert len(rig.agenda.known()) == 5
+
+
 class TestWhatIsServed:
     def flying(self) -> tuple[Rig, float]:
         """A task whose moment is not ten seconds old, in flight; the moment, in seconds."""

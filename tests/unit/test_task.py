@@ -43,8 +43,10 @@ from renderbell.task import (
     expire,
     hinted,
     new_task,
+    notes_progress,
     relinked,
     set_apart,
+    with_progress,
 )
 
 BORN = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -122,6 +124,12 @@ class TestAProvidersWord:
         started = advance(a_task(), running(10), at(1))
         assert advance(started, running(20), at(15.9)) is started
         assert advance(started, running(20), at(16)).progress == 20
+
+    def test_progress_that_was_not_known_is_known_once_it_is_stored(self) -> None:
+        shown = replace(a_task(), progress_known=False)
+        assert not advance(shown, running(), at(1)).progress_known
+        assert not advance(shown, ProviderUnavailable("503"), at(1)).progress_known
+        assert advance(shown, running(10), at(1)).progress_known
 
     def test_progress_does_not_fall(self) -> None:
         started = advance(a_task(), running(50), at(1))
@@ -382,6 +390,31 @@ def test_any_words_of_a_provider_keep_the_life_of_a_task_legal(
         assert later.source is earlier.target
         assert later.at >= earlier.at
     assert task.history[-1].target is task.status
+
+
+class TestAChangeOfProgressAlone:
+    def test_is_what_the_index_shows_nothing_of(self) -> None:
+        started = advance(a_task(), running(10), at(1))
+        more = Observation(
+            ProviderState.PROCESSING, progress=20, images=("https://a/1.png",), model="sora", duration_s=4.0
+        )
+        assert notes_progress(started, advance(started, more, at(20)))
+
+    def test_is_no_other_change(self) -> None:
+        started = advance(a_task(), running(10), at(1))
+        doubted = advance(started, ProviderTaskNotFound("?"), at(20))
+        assert not notes_progress(a_task(), started)
+        assert not notes_progress(started, doubted)
+        assert not notes_progress(doubted, advance(doubted, running(20), at(40)))
+        assert not notes_progress(started, hinted(started, at(20)))
+        assert not notes_progress(started, advance(started, DONE, at(20)))
+
+    def test_another_reading_of_a_task_says_what_it_does_not_know_itself(self) -> None:
+        known = advance(a_task(), running(10), at(1))
+        later = replace(hinted(known, at(9)), progress=None, progress_at=None, progress_known=False, version=3)
+        assert with_progress(later, known) == replace(later, progress=10, progress_at=at(1), progress_known=True)
+        assert with_progress(known, later) is known
+        assert with_progress(later, later) is later
 
 
 class TestAHint:

@@ -18,7 +18,7 @@ from renderbell.errors import ProviderAuthError, ProviderError, ProviderUnavaila
 from renderbell.lengths import Lengths
 from renderbell.schedule import CONNECTION_BACKOFF_S, PollSchedule, last_moment, next_moment
 from renderbell.store import ConnectionHealth, Served
-from renderbell.task import LAST_POLL_GRACE_S, ErrorCode, Status, Step, Task, past_grace
+from renderbell.task import LAST_POLL_GRACE_S, ErrorCode, Status, Step, Task, past_grace, with_progress
 
 INDEX_LAG_S = 15.0  # an index shows a write at most this late
 LOOK_LAG_S = 5.0  # what a look shows is at most this old
@@ -262,7 +262,7 @@ class Agenda:
         if task.step is not Step.POLL:
             self._drop(task.task_id, task.version)
             return
-        entry.task = task
+        entry.task = task = with_progress(task, entry.task)
         if task.hint is not None and task.hint.at != entry.heeded:
             moment = min(moment, task.hint.at)
         look = task.due_at if task.streak is not None else None
@@ -618,7 +618,7 @@ class Agenda:
             if saved is None:
                 self._drop(task_id, entry.task.version)
             else:
-                newer = saved if saved.version >= entry.task.version else entry.task
+                newer = saved if saved.version >= entry.task.version else with_progress(entry.task, saved)
                 missed = entry.missed or flight.moment
                 if moved and _states_its_end(newer) and error is None:
                     lane.learn(entry.task, missed, now)
@@ -665,6 +665,13 @@ class Agenda:
                 lane.kept_failures = lane.failures
                 found.append((lane.name, ConnectionHealth(0, now, lane.kind, now, lane.failures)))
         return found
+
+    def known(self) -> list[Task]:
+        """The tasks as they are known, but for those that are being asked one by one: there may be news of them soon.
+
+        Of those that a list is asked for few have any, and they are many.
+        """
+        return [entry.task for task_id, entry in self._entries.items() if task_id not in self._flights]
 
     def unkept_lengths(self) -> list[tuple[str, Lengths]]:
         """What is to be stored of how long connections' tasks have taken, for the next holder to go by."""

@@ -97,6 +97,10 @@ class Change:
         """The condition that an attribute's value is this or a greater one."""
         return f"{self._name(name)} >= {self._value(value)}"
 
+    def absent_or_at_most(self, name: str, value: object) -> str:
+        """The condition that an attribute is not there, or its value is this or a smaller one."""
+        return f"({self.absent(name)} OR {self.at_most(name, value)})"
+
     @property
     def places(self) -> dict[str, Any]:
         """What the placeholders stand for, as a call takes it."""

@@ -104,7 +104,7 @@ def history_attributes(history: tuple[Transition, ...]) -> list[Attributes]:
     ]
 
 
-def task_from(task_id: str, item: Mapping[str, Any]) -> Task:
+def task_from(task_id: str, item: Mapping[str, Any], *, progress_known: bool = True) -> Task:
     """The task that an item, or its projection in the index, holds."""
     due_at, progress_at, step = item.get("due_at"), item.get("progress_at"), item.get("step")
     streak, poll_error, frames, error = (item.get(name) for name in ("streak", "last_poll_error", "frames", "error"))
@@ -132,6 +132,7 @@ def task_from(task_id: str, item: Mapping[str, Any]) -> Task:
         model=item.get("model"),
         duration_s=None if item.get("duration_s") is None else float(item["duration_s"]),
         frames=frames and Frames(int(frames["count"]), frames["newest"]),
+        progress_known=progress_known,
         provider_times={
             name: ProviderTime(json.loads(time["raw"]), parse_time(time["at"]) if time.get("at") else None)
             for name, time in item.get("provider_times", {}).items()

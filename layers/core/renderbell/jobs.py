@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
 from types import MappingProxyType
@@ -17,8 +17,10 @@ from renderbell.delivery import Delivery
 from renderbell.endpoints import Endpoint
 from renderbell.errors import ProviderError
 from renderbell.lengths import Lengths
+from renderbell.progress import NO_NOTES, ProgressNotes, noted
+from renderbell.providers.base import Observation
 from renderbell.store import ConnectionHealth, DueDelivery, Lease, UnreadableItem, task_key
-from renderbell.task import Request, Step, Task, advance, back_among, expire, set_apart
+from renderbell.task import Request, Step, Task, advance, back_among, expire, notes_progress, set_apart
 from renderbell.transition import Changed, change_task
 
 RETRY_S = 3.0  # after a claim that could not be written
@@ -51,6 +53,8 @@ class PollStore(Protocol):
     def claim_probe(self, name: str, health: ConnectionHealth, token: str, now: datetime) -> bool: ...
     def task_lengths(self, worker: int, connections: Iterable[str]) -> Mapping[str, Lengths]: ...
     def keep_task_lengths(self, worker: int, connection: str, lengths: Lengths, now: datetime) -> None: ...
+    def task_progress(self, worker: int) -> ProgressNotes | None: ...
+    def keep_task_progress(self, worker: int, notes: ProgressNotes) -> None: ...
 
 
 class Polled(NamedTuple):
@@ -133,6 +137,13 @@ class Failed(NamedTuple):
     unnoted: Sequence[Task] = ()
 
 
+@dataclass(slots=True)
+class Recalled:
+    """What earlier holders have noted of tasks' progress, once it has been read."""
+
+    notes: ProgressNotes = NO_NOTES
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Jobs:
     """What a worker's jobs are made of."""
@@ -145,6 +156,7 @@ class Jobs:
     new_token: Callable[[], str]
     worker: int
     slots: range
+    recalled: Recalled = field(default_factory=Recalled)
 
     def due(self, until: datetime, since: datetime | None) -> Iterable[Found]:
         """What the index shows of the worker's slots."""
@@ -160,13 +172,30 @@ class Jobs:
 
     def _keep(self, task: Task, asked: Asked) -> Polled:
         try:
-            changed = self._change(task, lambda current, now: advance(current, asked.outcome, now))
+            known = self._knowing(task, asked.outcome)
+            if known is None:
+                return Polled(
+                    task.task_id, None, asked.error, changed=False, answered=asked.answered, judged=asked.judged
+                )
+            changed = self._change(known, lambda current, now: advance(current, asked.outcome, now))
         except Exception:  # a fault of ours or of AWS: the poll counts as made, the task stays as it is
             logger.exception("poll not kept", extra={"task_id": task.task_id})
             return Polled(task.task_id, task, None, changed=False, judged=False, kept=False)
         after = changed.after if changed is not None else None
         moved = changed is not None and changed.before.status is not changed.after.status
         return Polled(task.task_id, after, asked.error, moved, asked.answered, asked.judged)
+
+    def _knowing(self, task: Task, outcome: Observation | ProviderError) -> Task | None:
+        """The task with what is stored of its progress, where it depends on that whether anything is written.
+
+        None: it is gone.
+        """
+        known = self._recalling(task, outcome)
+        return self.store.task(task.task_id) if _must_know(known, outcome, self.clock()) else known
+
+    def _recalling(self, task: Task, outcome: Observation | ProviderError) -> Task:
+        """The task with what an earlier holder has noted of its progress, where any is told of now."""
+        return task if task.progress_known or not _tells_progress(outcome) else self.recalled.notes.told(task)
 
     def poll_listed(self, group: Group, timeout_s: float) -> Callable[[], ByList]:
         """Asks for many tasks at once, and sorts what is heard of them; writes nothing."""
@@ -190,11 +219,12 @@ class Jobs:
                     observation = heard.running.get(task.provider_task_id)
                     if observation is None:
                         continue
-                    after = advance(task, observation, now)
-                    if after is task:
-                        unchanged.append(task)
+                    known = self._recalling(task, observation)
+                    after = advance(known, observation, now)
+                    if after is known:
+                        unchanged.append(known)
                     elif after.step is Step.POLL:
-                        changed.append((task, Asked(observation, answered=True)))
+                        changed.append((known, Asked(observation, answered=True)))
             except Exception:
                 logger.exception("list not read", extra={"connection": group.connection})
                 return ByList(group, [], [])
@@ -320,6 +350,27 @@ class Jobs:
             return {}
         return {name: found.get(name, Lengths()) for name in names}
 
+    def recall(self) -> None:
+        """Reads what the last holder has noted of the tasks' progress; what it has not is read task by task."""
+        try:
+            self.recalled.notes = self.store.task_progress(self.worker) or self.recalled.notes
+        except Exception:
+            logger.exception("progress not read", extra={"worker": self.worker})
+
+    def note_progress(self, tasks: Sequence[Task]) -> Callable[[], None]:
+        """Writes for the next holder how far tasks have come, where that is not noted already."""
+
+        def write() -> None:
+            try:
+                notes = noted(tasks, self.clock(), self.recalled.notes)
+                if notes.says_more_than(self.recalled.notes):
+                    self.store.keep_task_progress(self.worker, notes)
+                    self.recalled.notes = notes
+            except Exception:
+                logger.exception("progress not noted", extra={"worker": self.worker})
+
+        return write
+
     def write_health(self, name: str, health: ConnectionHealth | None) -> Callable[[], None]:
         """Writes a connection's back-off, or that it has ended."""
 
@@ -341,3 +392,15 @@ class Jobs:
                 logger.exception("lengths not kept", extra={"connection": name})
 
         return write
+
+
+def _tells_progress(outcome: Observation | ProviderError) -> bool:
+    return isinstance(outcome, Observation) and (outcome.progress is not None or bool(outcome.images))
+
+
+def _must_know(task: Task, outcome: Observation | ProviderError, now: datetime) -> bool:
+    """Whether only what is stored of a task's progress can say if there is anything to write."""
+    if task.progress_known or not _tells_progress(outcome):
+        return False
+    after = advance(task, outcome, now)
+    return after is not task and notes_progress(task, after)

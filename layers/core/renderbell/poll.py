@@ -310,6 +310,8 @@ class _Tick:
         adapting = [name for name in sorted({task.connection for task in polls}) if self._terms(name).schedule.adapts]
         self._agenda.know(self._work.lengths_of(adapting))
         self._agenda.adopt(polls, served, self._p.clock(), suspects)
+        if served.until is not None and any(task.created_at <= served.until for task in polls):
+            self._submit(self._work.recall)  # beside the first polls: what they bring may need it
         if self._careful and len(self._agenda.suspects()) + most_in_flight(CAREFUL_CONCURRENCY) > MAX_SUSPECTS:
             self._relieved = True  # no more can be named, so those that are have to be asked first
         self._outbox.merge(others, deliveries, None)
@@ -597,6 +599,8 @@ class _Tick:
             self._submit(self._work.write_health(name, health))
         for name, lengths in self._agenda.unkept_lengths():
             self._submit(self._work.keep_lengths(name, lengths))
+        if not self._lost:
+            self._submit(self._work.note_progress(self._agenda.known()))
         # A renewal that was given up for lost may have landed; the write is refused if another holds the lease.
         self._p.store.keep_lease(self._kept(now, 0.0, leaving=True))
 

@@ -157,7 +157,7 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """How many preview frames the provider has shown, and the newest one's link."""
+    """How many preview frames the provider has shown, and the newest one's link: empty where a poller knows none."""
 
     count: int
     newest: str
@@ -206,8 +206,10 @@ class Task:
     """A registered task, as one value.
 
     A task that was read from the `due` index carries what polling needs; its `history` then holds only the
-    transitions made since, and the store appends them. Times are UTC. `version` rises with every write that the
-    index shows. `deleted` means that its owner sees it no more, and that the clean-up removes all that is left of it.
+    transitions made since, and the store appends them. Nor does the index show how far a task has come: while
+    `progress_known` is false, `progress`, `progress_at` and `frames` say nothing of what is stored. Times are UTC.
+    `version` rises with every write that the index shows. `deleted` means that its owner sees it no more, and that the
+    clean-up removes all that is left of it.
     """
 
     task_id: str
@@ -231,6 +233,7 @@ class Task:
     model: str | None = None
     duration_s: float | None = None
     frames: Frames | None = None
+    progress_known: bool = True
     provider_times: Mapping[str, ProviderTime] = field(default_factory=lambda: MappingProxyType({}))
     sources: tuple[Source, ...] = ()
     files: tuple[StoredFile, ...] = ()
@@ -320,6 +323,33 @@ def advance(task: Task, outcome: Observation | ProviderError, now: datetime) -> 
     if not answered and not past_grace(task, now):
         return after
     return _expired(after if after.status is task.status else task, now)  # one transition at a time
+
+
+def notes_progress(before: Task, after: Task) -> bool:
+    """Whether a change is only of how far a task has come, and of what its provider tells beside its state."""
+    return before == replace(
+        after,
+        progress=before.progress,
+        progress_at=before.progress_at,
+        frames=before.frames,
+        progress_known=before.progress_known,
+        model=before.model,
+        duration_s=before.duration_s,
+        provider_times=before.provider_times,
+    )
+
+
+def with_progress(task: Task, other: Task) -> Task:
+    """The task with how far it has come by another reading of it, where it does not know that itself."""
+    if task.progress_known or not other.progress_known:
+        return task
+    return replace(
+        task,
+        progress=other.progress,
+        progress_at=other.progress_at,
+        frames=other.frames,
+        progress_known=True,
+    )
 
 
 def past_grace(task: Task, now: datetime) -> bool:
@@ -481,6 +511,7 @@ def _running(task: Task, observation: Observation, now: datetime) -> Task:
         progress=progress,
         frames=frames,
         progress_at=now if moved else task.progress_at,
+        progress_known=task.progress_known or bool(moved),
         streak=None,
         last_poll_error=None,
         due_at=now if task.streak else task.due_at,

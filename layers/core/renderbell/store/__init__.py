@@ -22,6 +22,7 @@
     its tasks' lengths  CONNECTION#<name>                   LENGTHS#<worker>                no
     kept answer         OWNER#<owner>                       ANSWER#<SHA-256 of its key>     no
     lease               LEASE#<worker>                      LEASE                           no
+    its tasks' progress WORKER#<worker>                     PROGRESS                        no
 
 Two writers meet like this; whoever comes second learns the winner's item from the failed condition:
 
@@ -29,7 +30,7 @@ Two writers meet like this; whoever comes second learns the winner's item from t
     API    B        read v3 ─── write if version = 3 ✘  -> VersionConflictError(current = v4)
 
 A claim carries a random token, and every write of its holder is conditional on it. `version` rises with every write
-that the index shows.
+that the index shows. It does not show progress: that is written if nobody has noted any since it was read.
 
 Index `list`, keys only: requests as OWNER#<owner>#<slot> by time, and deliveries that were given up as
 FAILED#<endpoint>, by the time of their last attempt; one that is pending again is not shown.
@@ -45,6 +46,7 @@ from renderbell.store.leases import Lease, Leases, Served
 from renderbell.store.lengths import TaskLengths
 from renderbell.store.listing import Listing, Place
 from renderbell.store.partition import UnreadableItemError, task_id_of, task_key
+from renderbell.store.progress import TaskProgress
 from renderbell.store.seats import SeatsRoom
 from renderbell.store.table import BUSY_RETRIES
 from renderbell.store.tasks import AlreadyOngoingError, Tasks
@@ -85,6 +87,7 @@ class Store(
     Health,
     SeatsRoom,
     TaskLengths,
+    TaskProgress,
     Endpoints,
     Ways,
     Leases,

@@ -13,7 +13,8 @@ from renderbell.store.partition import task_id_of
 from renderbell.store.table import Table
 from renderbell.task import Task
 
-# What the index `due` shows of an item, besides the keys; the template's projection must list the same.
+# What the index `due` shows of an item, besides the keys; the template's projection must list the same. How far a task
+# has come is not among it: each change would be a write of the index too.
 DUE_PROJECTION = frozenset(
     {
         "owner",
@@ -26,12 +27,9 @@ DUE_PROJECTION = frozenset(
         "version",
         "step",
         "tells_processing",
-        "progress",
-        "progress_at",
         "streak",
         "last_poll_error",
         "hint",
-        "frames",
         "event",
         "endpoint_id",
         "receiver",
@@ -82,5 +80,5 @@ class DueItems(Table):
 
 def _due_from(item: Mapping[str, Any]) -> Task | DueDelivery:
     if item["sk"] == "TASK":
-        return items.task_from(task_id_of(item["pk"]), item)
+        return items.task_from(task_id_of(item["pk"]), item, progress_known=False)
     return DueDelivery((item["pk"], item["sk"]), *items.due_delivery_from(item))

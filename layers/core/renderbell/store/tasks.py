@@ -15,7 +15,7 @@ from renderbell.items import time_text
 from renderbell.store.deliveries import DELIVERY_PREFIX, delivery_key
 from renderbell.store.partition import Partition, key_within, read_item, task_key
 from renderbell.store.table import CancelledError
-from renderbell.task import Request, Status, Task
+from renderbell.task import Request, Status, Task, notes_progress
 
 
 class AlreadyOngoingError(RenderbellError):
@@ -71,8 +71,11 @@ class Tasks(Partition):
 
         One write where only the task changes. A transaction where the provider is done, which also removes the
         ongoing marker, and where deliveries are made. Raises `VersionConflictError`, which carries the winner.
+
+        Progress never falls, whatever was read before. Where nothing else has changed, the version stays, since the
+        index shows nothing of it: that costs the one write of the item. Of two who note progress the first one does.
         """
-        saved = replace(after, version=before.version + 1)
+        saved = after if notes_progress(before, after) else replace(after, version=before.version + 1)
         update = self._task_update(before, saved, token)
         done = _is_with_provider(before.status) and not _is_with_provider(after.status)
         if not done and not deliveries:
@@ -134,6 +137,11 @@ class Tasks(Partition):
         conditions = [change.equals("version", before.version)]
         if token is not None:
             conditions.append(change.equals("token", token))
+        if after.progress is not None and after.progress != before.progress:
+            conditions.append(change.absent_or_at_most("progress", after.progress))
+        if after.version == before.version:
+            seen = before.progress_at and time_text(before.progress_at)
+            conditions.append(change.absent_or_at_most("progress_at", seen) if seen else change.absent("progress_at"))
         return change.update(self._table, task_key(before.task_id), conditions) | {
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD"
         }
