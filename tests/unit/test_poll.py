@@ -548,12 +548,14 @@ class TestATick:
         assert 44 <= world.polls(kept)[0] <= 46
         assert world.polls(cancelled) == []
 
-    def test_of_many_tasks_leaves_none_unasked_while_it_looks(self) -> None:
+    @pytest.mark.parametrize("second_s", [60.5, 61.5, 62.5, 63.5])
+    def test_of_many_tasks_leaves_none_unasked_while_it_looks(self, second_s: float) -> None:
         world = Deployment(many_tasks=20)
         world.wakes = False
         tasks = [world.register(processing(), at_s=0.001 * number) for number in range(400)]
         world.table.item_s = 0.01
-        world.tick_every_minute(until_s=130, first_s=1)
+        world.tick_at(1)
+        world.tick_at(second_s)  # the other looks at its lease every 3 s
         world.run(130)
         polls = sorted(poll for task in tasks for poll in world.polls(task) if poll > 20)
         assert max(gaps(polls)) < 2.5, "a whole look takes 4 s"
@@ -573,7 +575,7 @@ class TestATick:
         assert all(max(gaps(world.polls(task))) < 13 for task in kept)
         assert [poll for task in ended for poll in world.polls(task) if poll > 66] == []
 
-    def test_that_cannot_look_before_it_has_the_lease_looks_after(self) -> None:
+    def test_that_cannot_look_asks_nobody_to_leave(self) -> None:
         world = Deployment(many_tasks=1)
         world.wakes = False
         tasks = [world.register(processing(), at_s=0.01 * number) for number in range(100)]
@@ -582,9 +584,12 @@ class TestATick:
         world.run(49.9)
         query = world.table.query
         world.table.query = broken  # type: ignore[method-assign]
-        world.run(50.1)
+        with pytest.raises(ConnectTimeoutError):
+            world.run(50.1)
+        world.world.broken.clear()
         world.table.query = query  # type: ignore[method-assign]
         world.run(110)
+        assert [began_s for began_s, _ in world.ticks] == [50], "the other polls on"
         assert all(max(gaps(world.polls(task))) < 13 for task in tasks)
 
     def test_that_is_woken_reads_no_slot_while_another_polls(self) -> None:

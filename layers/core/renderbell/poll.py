@@ -1,7 +1,7 @@
 """The use case of the scheduled function: poll what is due, write what changed, wake the notifier.
 
     tick 1  look ─ take lease ─ poll … poll … poll ─┐ relief seen: write served_until, release
-    tick 2                  ask relief ─ look ─ wait ┴ take lease ─ look at what is new ─ poll … poll …
+    tick 2                  look ─ ask relief ─ wait ┴ take lease ─ look at what is new ─ poll … poll …
 
 One invocation is one tick. The clock, the store, the provider's answers, the notifier's invocation and the threads are
 handed in, so that the same code runs under virtual time. All state of a tick belongs to the one thread that runs it;
@@ -56,7 +56,7 @@ NOTE_EVERY_S = 0.25
 KEEPERS = (
     4  # threads that store what lists have changed: looks and renewals are left as many, however slow the table is
 )
-AHEAD_S = 10.0  # how old a look may be that was made while waiting for the lease
+AHEAD_S = 20.0  # how old a look may be that was made before the lease was asked for
 MAX_SUSPECTS = 300  # in the lease: 10 kB of an item's 400
 GROUPS = 8  # into which suspects are put that have not been asked apart before: 80 s at most
 UNKNOWN_SCHEDULE = PollSchedule(30.0)  # for tasks of a connection that is not configured
@@ -247,21 +247,13 @@ class _Tick:
             elif self._woken_for is not None or (asked is not None and seen.holder != asked.holder):
                 break
             elif asked is None:
-                asked = seen
+                ahead = self._look_now(None) if seen.tasks >= self._p.settings.many_tasks else None
+                asked = seen  # only now: it may leave at once, and polls on where the look fails
                 self._p.store.ask_relief(seen)
-                ahead = self._look_ahead() if seen.tasks >= self._p.settings.many_tasks else None
             else:
                 self._wait(WAIT_S)
         logger.info("another polls", extra={"worker": self._worker})
         return None
-
-    def _look_ahead(self) -> Looked | None:
-        """A look while another still polls, who has been asked to leave: somebody must come after it in any case."""
-        try:
-            return self._look_now(None)
-        except Exception:
-            logger.exception("look failed", extra={"worker": self._worker})
-            return None
 
     def _look_after(self, ahead: Looked | None) -> Looked:
         """What is due, where another has just left: by a look before that, and one at what is new since.
