@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -22,7 +24,7 @@ from renderbell.errors import (
 from renderbell.register import TaskRequest
 from renderbell.task import Status
 from renderbell.webhooks import event_body
-from tests.deployment import NOTIFIER, Deployment, Said, made_two_videos, processing, succeeded
+from tests.deployment import NOTIFIER, Deployment, Said, failed, made_two_videos, processing, succeeded
 from tests.virtual import START
 
 VIDEO = "https://cdn.example.com/video.mp4?signature=s"
@@ -50,6 +52,30 @@ def attempts(world: Deployment, task: str) -> list[tuple[int, int | None]]:
 
 
 class TestACopy:
+    def test_that_fails_leaves_nothing_of_its_file_in_memory_to_the_next_try(self) -> None:
+        class Buffer:
+            pass
+
+        world = Deployment()
+        held: list[weakref.ref[Buffer]] = []
+        left: list[bool] = []
+
+        def store(**call: Any) -> Any:
+            left.extend(buffer() is not None for buffer in held)
+            read = Buffer()
+            held.append(weakref.ref(read))
+            raise CopyError("broke off")
+
+        world.archive.store = store  # type: ignore[method-assign]
+        world._side_by_side = lambda jobs: [job() for job in jobs]  # type: ignore[method-assign]
+        world.register(succeeded())
+        gc.disable()
+        try:
+            world.run(20)
+        finally:
+            gc.enable()
+        assert left == [False], "the second try follows at once"
+
     def test_that_fails_is_tried_again_at_once_and_then_on_its_schedule(self) -> None:
         world = Deployment()
         world.archive.faults["1"] = [CopyError("broke off")] * 3
@@ -333,6 +359,18 @@ class TestTheWayToTheFirstWebhook:
         world.archive.copy_s = 12
         task = world.register(succeeded(), webhooks=[HOOK])
         assert self.until_post(world, task)[-3:] == ["transact_write_items", "batch_get_item", "update_item"]
+
+    def test_claims_no_copy_of_a_task_that_has_none(self) -> None:
+        world = Deployment()
+        task = world.register(failed(), webhooks=[HOOK])
+        world.loses = [NOTIFIER]
+        world.run(5)
+        assert world.task(task).status is Status.FAILED
+        (event,) = [event for name, event in world.invocations if name == NOTIFIER]
+        made = self.calls(world)
+        world.world.spawn(lambda: world._notify(event))
+        world.run(20)
+        assert made[:2] == ["get_item", "query"], "the task and its deliveries"
 
     def test_leaves_out_an_endpoint_that_its_owner_removes_while_the_file_is_copied(self) -> None:
         world = Deployment()

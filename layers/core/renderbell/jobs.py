@@ -291,7 +291,8 @@ class Jobs:
     def _change(self, task: Task, change: Callable[[Task, datetime], Task]) -> Changed | None:
         changed = change_task(self.store, task, change, self.clock)
         if changed is not None and changed.for_notifier:
-            self._notify({**task_key(task.task_id), "version": changed.after.version})
+            fresh = {"version": changed.after.version} if changed.after.step is Step.COPY else {}
+            self._notify({**task_key(task.task_id), **fresh})
         return changed
 
     def notice(self, payload: Mapping[str, object]) -> Callable[[], None]:

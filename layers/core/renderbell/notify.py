@@ -225,7 +225,10 @@ class Notifier:
 
         files, _ = self.side_by_side([copy, foresee])
         if isinstance(files, Exception):
-            raise files
+            try:
+                raise files
+            finally:
+                del files  # it would hold this frame, and this frame it: with all that was read of the file
         return files or [], foreseen[0]
 
     def _copy_files(self, held: _Held) -> list[StoredFile]:
