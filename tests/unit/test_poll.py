@@ -603,6 +603,14 @@ class TestATick:
         world.run(20.8)
         assert len(world.table.looks) == before
 
+    def test_that_takes_over_a_task_waits_for_the_index_to_show_it(self) -> None:
+        world = Deployment(index_lag_s=12)
+        task = world.register(processing())  # the poller that it wakes knows it by its name
+        world.tick_at(1)
+        world.run(50)
+        assert world.polls(task)[-1] > 38
+        assert max(gaps(world.polls(task))) < 13
+
     def test_finds_all_that_is_registered_around_a_hand_over_however_late_the_index(self) -> None:
         world = Deployment(index_lag_s=6)
         world.connect("slow", poll_interval_s=300)

@@ -155,6 +155,8 @@ class _Tick:
         self._next_overdue = self._started
         self._looking = False
         self._looks_at_all = False  # whether the next look is at all that is due
+        self._handed_over = 0  # how many tasks the one before, who was asked to leave, has polled
+        self._shown_by = self._started  # when the index shows them for sure
         self._renewing = False
         self._health_asked: set[str] = set()
         self._unreadable: set[tuple[str, str]] = set()
@@ -243,6 +245,8 @@ class _Tick:
                         logger.info("nothing due", extra={"worker": self._worker})
                         return None
                 if self._take_free(seen, self._p.clock()):
+                    if seen is not None and asked is not None:
+                        self._handed_over, self._shown_by = seen.tasks, now + timedelta(seconds=INDEX_LAG_S)
                     return ahead if ahead is not None and asked is None else self._look_after(ahead)
             elif self._woken_for is not None or (asked is not None and seen.holder != asked.holder):
                 break
@@ -418,6 +422,8 @@ class _Tick:
         """Whether nothing is to be done before the next tick comes."""
         if self._agenda.in_flight or self._agenda.unknown_health():
             return False
+        if now < self._shown_by and self._agenda.size < self._handed_over:
+            return False  # it may have known of one that the index does not show yet
         if self._woken_for is not None:
             next_tick = now + timedelta(seconds=MINUTE_S)  # it comes within a minute, nobody knows when
         else:
