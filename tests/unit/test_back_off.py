@@ -47,7 +47,7 @@ def test_a_good_task_that_fails_once_among_thirty_bad_ones_is_asked_again_soon()
     world.tick_every_minute(until_s=1200)
     world.run(1200)
     assert world.task(good).last_poll_error is None
-    assert longest_gap(world.polls(good), 1200) <= 60
+    assert longest_gap(world.polls(good), 1200) <= 61, "a minute, and the hand-over"
 
 
 def test_two_good_tasks_among_thirty_bad_ones_are_both_asked() -> None:

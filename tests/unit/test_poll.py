@@ -570,7 +570,7 @@ class TestATick:
         world.tick_at(1)
         world.tick_at(61)
         for task in ended:
-            world.cancel(task, at_s=61.3)  # after it has looked, and before the other has left
+            world.cancel(task, at_s=61.05)  # after it has looked, and before the other has left
         world.run(110)
         assert all(max(gaps(world.polls(task))) < 13 for task in kept)
         assert [poll for task in ended for poll in world.polls(task) if poll > 66] == []
