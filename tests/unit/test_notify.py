@@ -336,11 +336,11 @@ class TestTheWayToTheFirstWebhook:
         world.receivers.post = posting  # type: ignore[method-assign, assignment]
         return made
 
-    def until_post(self, world: Deployment, task: str) -> list[str]:
-        """The calls of the invocation that copies a task, up to its webhook."""
+    def until_post(self, world: Deployment, task: str, status: Status = Status.COPYING) -> list[str]:
+        """The calls of the invocation that a task in a state is handed to, up to its webhook."""
         world.loses = [NOTIFIER]
         world.run(5)
-        assert world.task(task).status is Status.COPYING
+        assert world.task(task).status is status
         (event,) = [event for name, event in world.invocations if name == NOTIFIER]
         made = self.calls(world)
         world.world.spawn(lambda: world._notify(event))
@@ -363,13 +363,7 @@ class TestTheWayToTheFirstWebhook:
     def test_claims_no_copy_of_a_task_that_has_none(self) -> None:
         world = Deployment()
         task = world.register(failed(), webhooks=[HOOK])
-        world.loses = [NOTIFIER]
-        world.run(5)
-        assert world.task(task).status is Status.FAILED
-        (event,) = [event for name, event in world.invocations if name == NOTIFIER]
-        made = self.calls(world)
-        world.world.spawn(lambda: world._notify(event))
-        world.run(20)
+        made = self.until_post(world, task, Status.FAILED)
         assert made[:2] == ["get_item", "query"], "the task and its deliveries"
 
     def test_leaves_out_an_endpoint_that_its_owner_removes_while_the_file_is_copied(self) -> None:
