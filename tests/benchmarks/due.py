@@ -48,6 +48,7 @@ SLOW_SHARE = FAILING_SHARE = 0.05
 TICK_EVERY_S, TICKS = 20.0, 4
 WATCHED_S = TICK_EVERY_S * TICKS
 LOADING_S = 25.0
+FAILED_POLL = "poll brought no observation"
 P95_SHARE, MEMORY_BYTES, DEAD_SHARE = 0.10, 256e6, 0.10
 
 
@@ -181,17 +182,27 @@ def watch(directory: Path, *, dead: bool = False, share: float | None = None) ->
                     subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
                 )
             )
-        told_by = [
-            json.loads(process.communicate(timeout=WATCHED_S + 120)[0].splitlines()[-1]) for process in processes
-        ]
+        said = [process.communicate(timeout=WATCHED_S + 120)[0].splitlines() for process in processes]
+    told_by = [json.loads(lines[-1]) for lines in said]
     asked = json.loads((directory / "asked.json").read_text())
     late_s = sorted(_lateness(tasks, asked, began, began + WATCHED_S - 5))
+    if late_s[-1] >= INTERVAL_S:
+        _explain(sum(late >= INTERVAL_S for late in late_s), said)
     return Outcome(
         late_s,
         max(one["memory"] for one in told_by),
         sum(one["cpu_s"] for one in told_by),
         sum(len(times) for times in asked.values()),
     )
+
+
+def _explain(missing: int, said: Sequence[Sequence[str]]) -> None:
+    """Shows what the pollers said where moments were left out; of single polls that failed there are hundreds."""
+    print(f"{missing} moments without a poll; the pollers said:", file=sys.stderr)
+    for number, lines in enumerate(said):
+        for line in lines[:-1]:
+            if FAILED_POLL not in line:
+                print(f"poller {number}: {line}", file=sys.stderr)
 
 
 def _load(client: Any, connection: str, number: int, began: float) -> list[Task]:
